@@ -1,0 +1,1 @@
+"""The REST interface, authentication, live events and the web console."""

@@ -1,0 +1,1 @@
+"""The media plane as Python sees it: sessions, tickets and events; packets stay in the Rust engine."""

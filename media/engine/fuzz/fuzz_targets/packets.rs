@@ -1,0 +1,7 @@
+//! cargo-fuzz target: see `packets_one` in targets.rs.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::packets_one(data));

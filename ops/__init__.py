@@ -1,0 +1,1 @@
+"""Configuration, wiring, command line, embedded services, migrations, metrics, logs, simulators."""

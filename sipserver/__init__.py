@@ -1,0 +1,1 @@
+"""SIP and GB/T 28181: a pure protocol core (protocol/) and thin asyncio shells around it."""
