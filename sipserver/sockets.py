@@ -15,6 +15,8 @@ from sipserver.protocol.events import Flow
 _RECEIVE_BUFFER = 4 * 1024 * 1024  # a device fleet that comes back speaks all at once
 _WRITE_LIMIT = 1024 * 1024  # octets a peer may leave unread before its connection is cut
 _PER_HOST = 4_000  # connections from one address
+_FAREWELL = 2.0  # seconds a peer whose framing broke has to read our answer and close
+_FAREWELL_OCTETS = 256 * 1024  # and what it may still send meanwhile
 _WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound
 
 
@@ -116,10 +118,10 @@ class Connections:
         return True
 
     def close(self, flow: Flow) -> None:
-        """Close after what is written has gone out."""
+        """Close after what is written has gone out and been read: see Connection.part."""
         connection = self._living.get(flow.connection or 0)
         if connection is not None:
-            connection.close()
+            connection.part()
 
     def close_idle(self, now: float) -> None:
         for connection in tuple(self._living.values()):
@@ -152,6 +154,8 @@ class Connection(asyncio.Protocol):
         self._on_data = on_data
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self._farewell: asyncio.TimerHandle | None = None
+        self._discarded = 0
         self.flow = Flow("tcp", ("", 0), ("", 0), self.number)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -167,21 +171,36 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._farewell is not None:
+            self._discarded += len(data)
+            if self._discarded > _FAREWELL_OCTETS:
+                self.abort()
+            return
         self.heard_at = self._clock()
         self._on_data(data, self.flow)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._farewell is not None:
+            self._farewell.cancel()
         if self._connections.remove(self):
             self._on_lost(self.flow)
 
     def send(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing() or self._farewell is not None:
             return
         if self._transport.get_write_buffer_size() > _WRITE_LIMIT:
             self._connections.counters["cut_unread"] += 1
             self._transport.abort()
             return
         self._transport.write(data)
+
+    def part(self) -> None:
+        """Say no more and read no more, but let the peer read what we wrote: closing at once while it still sends
+        would reset the connection and take our answer with it."""
+        if self._transport is None or self._transport.is_closing() or self._farewell is not None:
+            return
+        self._farewell = asyncio.get_running_loop().call_later(_FAREWELL, self.abort)
+        self._transport.write_eof()
 
     def close(self) -> None:
         if self._transport is not None:

@@ -100,7 +100,7 @@ def refusal(request: Request) -> tuple[int, tuple[tuple[str, str], ...]] | None:
     """Status and headers with which the core itself refuses a well-formed request; None when it is to be dealt with.
 
     Unknown methods 501, known ones that we do not serve 405 (facts §2.4), foreign URI schemes 416, required
-    extensions 420 (none is supported: RFC 3261 §8.2.2.3).
+    extensions 420 (none is supported: RFC 3261 §8.2.2.3), bodies we cannot read 415, answers we cannot write 406.
     """
     if request.method not in KNOWN_METHODS:
         return 501, (("Allow", ALLOW),)
@@ -111,4 +111,19 @@ def refusal(request: Request) -> tuple[int, tuple[tuple[str, str], ...]] | None:
     required = request.headers.values("Require")
     if required and request.method not in ("ACK", "CANCEL"):
         return 420, tuple(("Unsupported", tag) for tag in required)
+    return _refused_body(request)
+
+
+def _refused_body(request: Request) -> tuple[int, tuple[tuple[str, str], ...]] | None:
+    """RFC 3261 §8.2.3. Devices leave Content-Type out or spell it in ways of their own, so only what is plainly
+    something else is refused."""
+    kind = request.content_type
+    if request.method == "INVITE":
+        if request.body and kind and "sdp" not in kind:
+            return 415, (("Accept", "application/sdp"),)
+        accepted = [part.partition(";")[0].strip().lower() for part in request.headers.values("Accept")]
+        if accepted and not any(part in ("*/*", "application/*") or "sdp" in part for part in accepted):
+            return 406, ()
+    elif request.method == "MESSAGE" and request.body and kind and "xml" not in kind:
+        return 415, (("Accept", "Application/MANSCDP+xml"),)
     return None
