@@ -8,6 +8,7 @@ import asyncpg
 import structlog
 
 from catalog.apply import apply_items
+from catalog.batching import Batcher
 from catalog.listing import MAX_NAME, clean, fit_all
 from catalog.model import (
     Binding,
@@ -35,6 +36,21 @@ MAX_ITEMS = 500_000
 _KINDS = {Kind.CAMERA: DeviceKind.IPC, Kind.DEVICE: DeviceKind.NVR, Kind.PLATFORM: DeviceKind.PLATFORM}
 
 
+# The rows are locked in one order, so that two nodes cannot wait for each other.
+_BIND = (
+    "WITH given AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::int[], "
+    "$7::text[], $8::text[], $9::float8[], $10::float8[], $11::text[]) AS g (device_key, transport, remote_host, remote_port, "
+    "local_host, local_port, contact, call_id, registered_at, expires_at, gb_version)), "
+    "before AS (SELECT device_key, online FROM devices WHERE device_key = ANY($1::text[]) AND removed_at IS NULL "
+    "ORDER BY device_key FOR UPDATE) "
+    "UPDATE devices d SET online = true, last_seen_at = greatest(g.registered_at, d.last_seen_at), "
+    "transport = g.transport, remote_host = g.remote_host, remote_port = g.remote_port, local_host = g.local_host, "
+    "local_port = g.local_port, contact = g.contact, call_id = g.call_id, registered_at = g.registered_at, "
+    "expires_at = g.expires_at, gb_version = g.gb_version FROM before b JOIN given g USING (device_key) WHERE d.device_key = b.device_key "
+    "RETURNING d.device_key, b.online"
+)
+
+
 class DuplicateDeviceError(Exception):
     """The address code is already provisioned (HTTP 409)."""
 
@@ -58,6 +74,10 @@ class CatalogStore:
         self._pool = pool
         self._box = box
         self._token = token
+        self._lookups: Batcher[GbId, asyncpg.Record | None] = Batcher(self._rows_by_gb)
+        self._binds: Batcher[tuple[DeviceKey, Binding], bool | None] = Batcher(
+            self._bind_all, alone=(asyncpg.DataError,)
+        )
 
     # Devices
 
@@ -178,31 +198,39 @@ class CatalogStore:
             return None
         return self._box.open(row["credential"], context=row["device_key"])
 
+    async def registrant(self, gb_id: GbId) -> tuple[Device | None, str | None]:
+        """`device_by_gb` and `credential` in one look, shared with others who look at the same time."""
+        row = await self._lookups.ask(gb_id)
+        if row is None:
+            return None, None
+        sealed = row["credential"]
+        return _device(row), None if sealed is None else self._box.open(sealed, context=row["device_key"])
+
+    async def _rows_by_gb(self, gb_ids: Sequence[GbId]) -> list[asyncpg.Record | None]:
+        rows = await self._pool.fetch(
+            "SELECT * FROM devices WHERE gb_id = ANY($1::text[]) AND removed_at IS NULL", [one.value for one in gb_ids]
+        )
+        found = {row["gb_id"]: row for row in rows}
+        return [found.get(one.value) for one in gb_ids]
+
     # Bindings
 
     async def bind(self, key: DeviceKey, binding: Binding) -> bool:
-        """Store where the device is; durable on return. True when it was offline before. Raises UnknownDeviceError."""
-        row = await self._pool.fetchrow(
-            "WITH before AS (SELECT device_key, online FROM devices WHERE device_key = $1 AND removed_at IS NULL "
-            "FOR UPDATE) UPDATE devices d SET online = true, last_seen_at = greatest($9, d.last_seen_at), "
-            "transport = $2, remote_host = $3, remote_port = $4, local_host = $5, local_port = $6, contact = $7, "
-            "call_id = $8, registered_at = $9, expires_at = $10, gb_version = $11 FROM before b "
-            "WHERE d.device_key = b.device_key RETURNING b.online AS was_online",
-            key,
-            binding.transport,
-            binding.remote[0],
-            binding.remote[1],
-            binding.local[0],
-            binding.local[1],
-            clean(binding.contact),
-            clean(binding.call_id),
-            binding.registered_at,
-            binding.expires_at,
-            clean(binding.version, limit=32),
-        )
-        if row is None:
+        """Store where the device is; durable on return. True when it was offline before. Raises UnknownDeviceError.
+
+        Bindings that come at the same time share one transaction.
+        """
+        was_online = await self._binds.ask((key, binding))
+        if was_online is None:
             raise UnknownDeviceError("no such device")
-        return not row["was_online"]
+        return not was_online
+
+    async def _bind_all(self, given: Sequence[tuple[DeviceKey, Binding]]) -> list[bool | None]:
+        """Whether each device was online before; None for those that do not exist. Of two for one device the last."""
+        last = dict(given)
+        rows = await self._pool.fetch(_BIND, *zip(*(_bind_row(key, one) for key, one in last.items()), strict=True))
+        before = {row["device_key"]: row["online"] for row in rows}
+        return [before.get(key) for key, _ in given]
 
     async def touch(self, seen: Mapping[DeviceKey, float]) -> None:
         """Note when devices were last heard of (keepalives, in batches)."""
@@ -338,6 +366,14 @@ class CatalogStore:
 def device_kind(gb_id: GbId) -> DeviceKind:
     """What registers under that address code, by its type."""
     return _KINDS.get(gb_id.classify(), DeviceKind.OTHER)
+
+
+def _bind_row(key: DeviceKey, binding: Binding) -> tuple[object, ...]:
+    return (
+        *(key, binding.transport, *binding.remote, *binding.local),
+        *(clean(binding.contact), clean(binding.call_id), binding.registered_at, binding.expires_at),
+        clean(binding.version, limit=32),
+    )
 
 
 def _name(name: str) -> str:

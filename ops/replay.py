@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
+from catalog.batching import Batcher
 from sipserver.registrar import ReplayGuardUnavailable
 
 
@@ -17,11 +19,19 @@ class ValkeyReplayGuard:
     def __init__(self, valkey: Valkey, *, lifetime: int = 120) -> None:
         self._valkey = valkey
         self._lifetime = lifetime
+        self._claims: Batcher[str, bool] = Batcher(self._claim_all)
 
     async def claim(self, nonce: str) -> bool:
         """True for the first claim. Raises ReplayGuardUnavailable when Valkey does not answer."""
-        name = "nonce:" + hashlib.sha256(nonce.encode()).hexdigest()
         try:
-            return bool(await self._valkey.set(name, "1", nx=True, ex=self._lifetime))
+            return await self._claims.ask("nonce:" + hashlib.sha256(nonce.encode()).hexdigest())
         except (ValkeyError, OSError) as error:
             raise ReplayGuardUnavailable(type(error).__name__) from error
+
+    async def _claim_all(self, names: Sequence[str]) -> list[bool]:
+        if len(names) == 1:
+            return [bool(await self._valkey.set(names[0], "1", nx=True, ex=self._lifetime))]
+        async with self._valkey.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.set(name, "1", nx=True, ex=self._lifetime)
+            return [bool(answer) for answer in await pipeline.execute()]

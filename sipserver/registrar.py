@@ -13,6 +13,7 @@ import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, Protocol
 
 import structlog
@@ -135,12 +136,16 @@ class FailureThrottle:
         return max(0.0, spent - (now - since) / self._refill)
 
     def _key(self, ip: str, name: str) -> tuple[str, str]:
-        try:
-            address = ipaddress.ip_address(ip)
-        except ValueError:
-            return ip, name
-        width = self._prefixes[address.version == 6]
-        return str(ipaddress.ip_network((address, width), strict=False)), name
+        return _prefix(ip, self._prefixes), name
+
+
+@lru_cache(maxsize=4_096)
+def _prefix(ip: str, widths: tuple[int, int]) -> str:
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    return str(ipaddress.ip_network((address, widths[address.version == 6]), strict=False))
 
 
 class _Refused(Exception):
@@ -273,8 +278,7 @@ class Registrar:
 
     async def _authenticate(self, event: RequestReceived, gb_id: GbId, credentials: DigestCredentials) -> Device:
         """The device, provisioned on the spot if policy admits it. 403 for a wrong password or an unknown code."""
-        device = await self._store.device_by_gb(gb_id)
-        password = await self._store.credential(gb_id)
+        device, password = await self._store.registrant(gb_id)
         config = self._config
         admitted = config.allowed is None or gb_id.value in config.allowed
         if password is None and config.shared_password is not None:

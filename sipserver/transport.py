@@ -15,7 +15,7 @@ from sipserver.protocol.errors import LocalProtocolError
 from sipserver.protocol.events import Event, Flow, ProtocolFault, RequestReceived
 from sipserver.protocol.ids import GbId
 from sipserver.protocol.message import Request, Response, Uri
-from sipserver.sockets import Connection, Connections, DatagramSocket, local_address_towards
+from sipserver.sockets import Connection, Connections, Datagram, DatagramSocket, local_address_towards
 
 __all__ = ["SipTimeout", "SipTransport", "SipTransportError"]
 
@@ -61,6 +61,7 @@ class SipTransport:
         self._exchanges = Exchanges()
         self._containment = Containment(clock=clock, counters=self.counters, answer=self.respond)
         self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0.0  # the deadline that `_timer` is for
         self._sweeper: asyncio.TimerHandle | None = None
         self._pumping = False
 
@@ -71,9 +72,8 @@ class SipTransport:
         loop = asyncio.get_running_loop()
         try:
             if self._udp is not None:
-                _, self._datagrams = await loop.create_datagram_endpoint(
-                    lambda: DatagramSocket(self._datagram_received), local_addr=self._udp
-                )
+                self._datagrams = DatagramSocket(self._datagrams_received)
+                self._datagrams.open(self._udp)
                 self.udp_address = self._datagrams.address
             if self._tcp is not None:
                 self._server = await loop.create_server(self._new_connection, *self._tcp, backlog=1024)
@@ -200,12 +200,14 @@ class SipTransport:
 
     # from the sockets
 
-    def _datagram_received(self, data: bytes, remote: tuple[str, int]) -> None:
-        # Cheapest checks first, before anything is made of the packet (reliability rule §1.4).
-        if not codec.looks_like_sip(data):
-            self.counters["not_sip"] += not codec.is_keepalive(data)
-            return
-        self.endpoint.receive(data, self.udp_flow(remote), now=self._clock())
+    def _datagrams_received(self, taken: list[Datagram]) -> None:
+        now = self._clock()
+        for data, remote in taken:
+            # Cheapest checks first, before anything is made of the packet (reliability rule §1.4).
+            if codec.looks_like_sip(data):
+                self.endpoint.receive(data, self.udp_flow(remote), now=now)
+            else:
+                self.counters["not_sip"] += not codec.is_keepalive(data)
         self._pump()
 
     def _new_connection(self) -> Connection:
@@ -257,16 +259,18 @@ class SipTransport:
                 asyncio.get_running_loop().call_soon(self._stream_lost, flow)
 
     def _arm(self) -> None:
+        """Wake up for the next deadline. One that moved later is left: waking too early costs less than re-arming."""
+        deadline = self.endpoint.next_timeout()
+        if deadline is None or (self._timer is not None and self._armed <= deadline):
+            return
         if self._timer is not None:
             self._timer.cancel()
-        deadline = self.endpoint.next_timeout()
-        if deadline is None:
-            self._timer = None
-            return
+        self._armed = deadline
         delay = max(0.0, deadline - self._clock())
         self._timer = asyncio.get_running_loop().call_later(delay, self._timed_out)
 
     def _timed_out(self) -> None:
+        self._timer = None
         self.endpoint.handle_timeout(now=self._clock())
         self._pump()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sipserver.protocol.errors import RemoteProtocolError
 
@@ -27,6 +28,11 @@ _VIA = re.compile(
 )
 
 
+#: What matters between separators: quoted strings (an unfinished one runs to the end), brackets, the separator.
+_MARKS = {mark: re.compile(rf'"(?:[^"\\]|\\.)*+"?|[<>{mark}]', re.DOTALL) for mark in ",;"}
+_CACHED_TEXT = 96  # characters; longer texts are not kept, so the caches are bounded in octets too
+
+
 def _malformed(reason: str) -> RemoteProtocolError:
     return RemoteProtocolError(reason, status=400)
 
@@ -36,38 +42,41 @@ def split_outside_quotes(text: str, separator: str) -> list[str]:
     if '"' not in text and "<" not in text:
         return text.split(separator)
     parts: list[str] = []
-    start, quoted, bracketed, skip = 0, False, False, False
-    for index, char in enumerate(text):
-        if skip:
-            skip = False
-        elif quoted:
-            skip = char == "\\"
-            quoted = char != '"'
-        elif char == '"':
-            quoted = True
-        elif char == "<":
+    start, bracketed = 0, False
+    for match in _MARKS[separator].finditer(text):
+        mark = match[0]
+        if mark == "<":
             bracketed = True
-        elif char == ">":
+        elif mark == ">":
             bracketed = False
-        elif char == separator and not bracketed:
-            parts.append(text[start:index])
-            start = index + 1
-    if quoted or bracketed:
+        elif mark == separator:
+            if not bracketed:
+                parts.append(text[start : match.start()])
+                start = match.end()
+        elif len(mark) < 2 or mark[-1] != '"' or _ends_escaped(mark):
+            raise _malformed("quotes_unbalanced")
+    if bracketed:
         raise _malformed("quotes_unbalanced")
     parts.append(text[start:])
     return parts
 
 
+def _ends_escaped(mark: str) -> bool:
+    """True when the last quotation mark of a quoted string is itself escaped, so the string never ends."""
+    body = mark[1:-1]
+    return (len(body) - len(body.rstrip("\\"))) % 2 == 1
+
+
 def unquote(text: str) -> str:
     """Content of a quoted string with its escapes undone; other text comes back unchanged."""
     if len(text) >= 2 and text[0] == '"' and text[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
+        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL) if "\\" in text else text[1:-1]
     return text
 
 
 def parse_params(text: str) -> Params:
     """`;a=1;b` → (("a", "1"), ("b", None)); names keep their case; one empty parameter at the very end is let pass."""
-    if not text.strip():
+    if not text or text.isspace():
         return ()
     pieces = split_outside_quotes(text, ";")
     if pieces[0].strip():
@@ -152,6 +161,11 @@ class Uri:
     @classmethod
     def parse(cls, text: str) -> Uri:
         """Raises RemoteProtocolError (400) for blanks, brackets, quotes, bad hosts and bad ports."""
+        return _cached_uri(text) if len(text) <= _CACHED_TEXT else cls.read(text)
+
+    @classmethod
+    def read(cls, text: str) -> Uri:
+        """parse() without the cache: one peer's few addresses come again in every message."""
         if _URI_FORBIDDEN.search(text):
             raise _malformed("uri_malformed")
         match = _SCHEME.match(text)
@@ -184,6 +198,11 @@ class Uri:
 
     def __repr__(self) -> str:
         return f"Uri({self.scheme}:…)"  # the user part is an address code
+
+
+@lru_cache(maxsize=16_384)
+def _cached_uri(text: str) -> Uri:
+    return Uri.read(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +246,7 @@ class NameAddr:
             display, rest = unquote(match[0]), text[match.end() :].lstrip()
             if not rest.startswith("<"):
                 raise _malformed("address_malformed")
-        else:
+        elif not text.startswith("<"):
             display, _, rest = text.partition("<")
             if not _DISPLAY.match(display):
                 raise _malformed("display_name_malformed")

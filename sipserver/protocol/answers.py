@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sipserver.protocol.address import Via, split_outside_quotes
+from sipserver.protocol.address import split_outside_quotes
 from sipserver.protocol.codec import KNOWN_METHODS
 from sipserver.protocol.errors import RemoteProtocolError
 from sipserver.protocol.events import Flow
-from sipserver.protocol.message import REASONS, Headers, NameAddr, Request, Response, Uri
+from sipserver.protocol.message import REASONS, Headers, NameAddr, Request, Response, Uri, parsed_via
 
 # GB/T 28181-2022 §9.2.3 asks for the first seven on everything that has to do with INVITE.
 ALLOW = "INVITE, ACK, INFO, CANCEL, BYE, OPTIONS, MESSAGE, REGISTER, SUBSCRIBE, NOTIFY"
@@ -22,13 +22,16 @@ def answer_vias(headers: Headers, flow: Flow) -> list[str]:
     """Via values for the response, one a line; the top one tells the peer where its packet came from (RFC 3581)."""
     vias: list[str] = []
     for line in headers.all("Via"):
+        if "," not in line:
+            vias.append(line)
+            continue
         try:
             vias += [part.strip() for part in split_outside_quotes(line, ",")]
         except RemoteProtocolError:
             vias.append(line)
     if vias:
         try:
-            vias[0] = str(Via.parse(vias[0]).answered_from(flow.remote[0], flow.remote[1]))
+            vias[0] = str(parsed_via(headers).answered_from(flow.remote[0], flow.remote[1]))
         except RemoteProtocolError:
             pass  # echoed as it came: the answer goes to the packet's source anyway
     return vias

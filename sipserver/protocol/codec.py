@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sipserver.protocol.address import TOKEN, NameAddr, Uri
 from sipserver.protocol.errors import LocalProtocolError, RemoteProtocolError
 from sipserver.protocol.events import Limits
-from sipserver.protocol.message import REASONS, Headers, Request, Response
+from sipserver.protocol.message import REASONS, SPELLINGS, Headers, Request, Response, canonical
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
@@ -104,7 +104,13 @@ def split(data: bytes, *, limits: Limits) -> RawMessage:
 
 
 def _lines(head: bytes) -> list[str]:
-    text = _FOLD.sub(" ", head.decode("utf-8", "surrogateescape"))
+    text = head.decode("utf-8", "surrogateescape")
+    if b"\n " in head or b"\n\t" in head:
+        text = _FOLD.sub(" ", text)
+    if "\r" not in text:
+        return text.split("\n")
+    if text.count("\r") == text.count("\r\n") == text.count("\n"):
+        return text.split("\r\n")
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
@@ -116,7 +122,7 @@ def _headers(lines: list[str], limits: Limits) -> tuple[Headers, RemoteProtocolE
     for line in lines:
         name, colon, value = line.partition(":")
         name = name.rstrip(" \t")
-        if not colon or "\r" in line or not TOKEN.match(name):
+        if not colon or "\r" in line or not (name in SPELLINGS or TOKEN.match(name)):
             damage = RemoteProtocolError("header_malformed", status=400)
             continue
         fields.append((name, value.strip(" \t")))
@@ -190,7 +196,7 @@ def _request(raw: RawMessage) -> Request:
 def _check_dialog_headers(message: Request | Response) -> None:
     headers = message.headers
     for name in _SINGLE:
-        if len(headers.all(name)) > 1:
+        if headers.count(name) > 1:
             raise RemoteProtocolError("header_repeated", status=400)
     if "\x00" in message.call_id or " " in message.call_id:
         raise RemoteProtocolError("call_id_malformed", status=400)
@@ -215,7 +221,6 @@ def parse_datagram(data: bytes, *, limits: Limits | None = None) -> Request | Re
 
 def encode(message: Request | Response) -> bytes:
     """Wire form with Content-Length set to the body's; raises LocalProtocolError for line breaks inside values."""
-    headers = message.headers.without("Content-Length")
     if isinstance(message, Request):
         start = f"{message.method} {message.uri} SIP/2.0"
     else:
@@ -224,10 +229,11 @@ def encode(message: Request | Response) -> bytes:
     if "\r" in start or "\n" in start or (isinstance(message, Request) and not TOKEN.match(message.method)):
         raise LocalProtocolError("start_line_malformed")
     lines = [start]
-    for name, value in headers.items():
+    for name, value in message.headers.items():
         if "\r" in value or "\n" in value:
             raise LocalProtocolError("header_malformed")
-        lines.append(f"{name}: {value}")
+        if name[0] not in "CcLl" or canonical(name) != "content-length":
+            lines.append(f"{name}: {value}")
     lines.append(f"Content-Length: {len(message.body)}\r\n\r\n")
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + message.body
 

@@ -81,7 +81,7 @@ _NAME = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+\Z")
 
 
 # The spellings met all the time, so that looking up a header costs one dictionary access.
-_SPELLINGS = {
+SPELLINGS = {
     name: name.lower()
     for name in (
         *("Via", "From", "To", "Call-ID", "CSeq", "Max-Forwards", "Contact", "Content-Length", "Content-Type"),
@@ -93,7 +93,7 @@ _SPELLINGS = {
 
 def canonical(name: str) -> str:
     """Lower-case long form of a header name: "V" → "via"."""
-    known = _SPELLINGS.get(name)
+    known = SPELLINGS.get(name)
     if known is not None:
         return known
     lower = name.lower()
@@ -103,14 +103,25 @@ def canonical(name: str) -> str:
 class Headers:
     """Immutable ordered multimap of header fields; names match in any case and in compact form."""
 
-    __slots__ = ("_fields", "_index", "_parsed")
+    __slots__ = ("_by_name", "_fields", "_parsed")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._fields: tuple[tuple[str, str], ...] = tuple(fields)
-        self._index: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] | None = None  # made when first asked: what we write is never asked
         self._parsed: dict[str, NameAddr | Via | tuple[int, str]] = {}  # values read once: they never change
-        for name, value in self._fields:
-            self._index.setdefault(canonical(name), []).append(value)
+
+    @property
+    def _index(self) -> dict[str, list[str]]:
+        index = self._by_name
+        if index is None:
+            index = self._by_name = {}
+            for name, value in self._fields:
+                key = SPELLINGS.get(name) or canonical(name)
+                if key in index:
+                    index[key].append(value)
+                else:
+                    index[key] = [value]
+        return index
 
     def get(self, name: str) -> str | None:
         """First value of the header, as one line without surrounding blanks; None when absent."""
@@ -120,6 +131,10 @@ class Headers:
     def all(self, name: str) -> tuple[str, ...]:
         """All values in order, one per header line (comma lists are not split: see values())."""
         return tuple(self._index.get(canonical(name), ()))
+
+    def count(self, name: str) -> int:
+        """How many lines the header has."""
+        return len(self._index.get(canonical(name), ()))
 
     def values(self, name: str) -> tuple[str, ...]:
         """All values in order, comma lists split outside quotes and brackets."""
@@ -206,7 +221,8 @@ def _parsed_cseq(headers: Headers) -> tuple[int, str]:
     return parsed
 
 
-def _parsed_via(headers: Headers) -> Via:
+def parsed_via(headers: Headers) -> Via:
+    """The topmost Via, read once; RemoteProtocolError (400) when missing or malformed."""
     known = headers._parsed.get("Via")
     if isinstance(known, Via):
         return known
@@ -257,7 +273,7 @@ class _Common:
 
     @property
     def via_top(self) -> Via:
-        return _parsed_via(self.headers)
+        return parsed_via(self.headers)
 
     @property
     def contact(self) -> NameAddr | None:

@@ -25,6 +25,8 @@ ANSWER_LIMIT = 180.0  # an INVITE with 1xx but no final answer (timer C of RFC 3
 
 
 class Kind(enum.Enum):
+    __hash__ = object.__hash__  # members are single objects, and the tables are asked all the time
+
     INVITE_CLIENT = "invite_client"
     CLIENT = "client"
     INVITE_SERVER = "invite_server"
@@ -32,6 +34,8 @@ class Kind(enum.Enum):
 
 
 class State(enum.Enum):
+    __hash__ = object.__hash__
+
     CALLING = "calling"
     TRYING = "trying"
     PROCEEDING = "proceeding"
@@ -43,6 +47,8 @@ class State(enum.Enum):
 
 
 class Input(enum.Enum):
+    __hash__ = object.__hash__
+
     # from the peer
     PROVISIONAL = "1xx"
     SUCCESS = "2xx"

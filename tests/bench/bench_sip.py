@@ -39,7 +39,9 @@ def show(name: str, value: float, unit: str, anchor: float | None = None, *, lea
     ratio = None
     if anchor is not None:
         ratio = round(anchor / max(value, 1e-9) if least else value / anchor, 3)
-    print(json.dumps({"name": name, "value": round(value, 3), "unit": unit, "anchor": anchor, "ratio": ratio}), flush=True)
+    print(
+        json.dumps({"name": name, "value": round(value, 3), "unit": unit, "anchor": anchor, "ratio": ratio}), flush=True
+    )
     verdict = "" if ratio is None else "reached" if ratio >= 1 else "MISSED"
     print(f"{name:<44} {value:>12.2f} {unit:<8} {'' if anchor is None else anchor:>8} {verdict}", file=sys.stderr)
 

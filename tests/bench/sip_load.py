@@ -210,7 +210,7 @@ def part(sn: str, device: int, first: int, count: int, total: int) -> bytes:
     )
     return (
         f'<?xml version="1.0" encoding="GB2312"?>\r\n<Response>\r\n<CmdType>Catalog</CmdType>\r\n<SN>{sn}</SN>\r\n'
-        f"<DeviceID>{code(device)}</DeviceID>\r\n<SumNum>{total}</SumNum>\r\n<DeviceList Num=\"{count}\">\r\n"
+        f'<DeviceID>{code(device)}</DeviceID>\r\n<SumNum>{total}</SumNum>\r\n<DeviceList Num="{count}">\r\n'
         f"{items}</DeviceList>\r\n</Response>\r\n"
     ).encode("gb18030")
 
@@ -222,7 +222,9 @@ def catalog(load: Load, job: dict[str, Any]) -> None:
 
     def on_request(source: int, data: bytes) -> None:
         head, _, body = data.partition(b"\r\n\r\n")
-        lines = [line for line in head.split(b"\r\n")[1:] if line.split(b":")[0] in (b"Via", b"From", b"Call-ID", b"CSeq")]
+        lines = [
+            line for line in head.split(b"\r\n")[1:] if line.split(b":")[0] in (b"Via", b"From", b"Call-ID", b"CSeq")
+        ]
         to = next(line for line in head.split(b"\r\n") if line.startswith(b"To:")) + b";tag=x"
         answer = b"\r\n".join((b"SIP/2.0 200 OK", *lines, to, b"Content-Length: 0", b"", b""))
         load.sockets[source].send(answer)

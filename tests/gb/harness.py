@@ -118,6 +118,9 @@ class FakeStore:
         self._call("credential")
         return self.passwords.get(gb_id)
 
+    async def registrant(self, gb_id: GbId) -> tuple[Device | None, str | None]:
+        return await self.device_by_gb(gb_id), await self.credential(gb_id)
+
     async def bind(self, key: DeviceKey, binding: Binding) -> bool:
         self._call("bind")
         self.before_bind()

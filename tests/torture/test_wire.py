@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from sipserver.protocol import codec
+from sipserver.protocol import address, codec
 from sipserver.protocol.codec import RawMessage, parse_datagram
 from sipserver.protocol.digest import answer, parse_challenge
 from sipserver.protocol.errors import RemoteProtocolError
@@ -157,8 +157,10 @@ def test_control_without_the_bracket_check_rfc_5118_fails(monkeypatch: pytest.Mo
         return host, int(port) if port.isdigit() else None
 
     monkeypatch.setattr("sipserver.protocol.address.parse_host_port", lenient)
+    address._cached_uri.cache_clear()
     assert isinstance(parse_datagram(octets("ipv6-bad")), Request)
     monkeypatch.undo()
+    address._cached_uri.cache_clear()
     with pytest.raises(RemoteProtocolError):
         parse_datagram(octets("ipv6-bad"))
 
