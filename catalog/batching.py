@@ -23,7 +23,7 @@ class Batcher(Generic[K, V]):
         work: Callable[[Sequence[K]], Awaitable[Sequence[V]]],
         *,
         limit: int = 256,
-        pause: float = 0.005,
+        pause: float = 0.01,
         alone: tuple[type[Exception], ...] = (),
     ) -> None:
         self._work = work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
+from functools import lru_cache
 from typing import Any
 
 from sipserver.containment import Containment
@@ -20,6 +21,12 @@ from sipserver.sockets import Connection, Connections, Datagram, DatagramSocket,
 __all__ = ["SipTimeout", "SipTransport", "SipTransportError"]
 
 _SWEEP_INTERVAL = 30.0  # seconds between looks for idle connections
+
+
+@lru_cache(maxsize=65_536)
+def _udp_flow(remote: tuple[str, int], local: tuple[str, int]) -> Flow:
+    """The same object for the same addresses: flows are keys everywhere, and equal objects compare fastest."""
+    return Flow("udp", remote, local)
 
 
 class SipTransport:
@@ -113,7 +120,7 @@ class SipTransport:
         if bound is None:
             raise LocalProtocolError("udp_not_bound")
         host = self._advertised or local_address_towards(remote, bound[0])
-        return Flow("udp", remote, (host, bound[1]))
+        return _udp_flow(remote, (host, bound[1]))
 
     # commands: the endpoint's own at the clock's time, and what they produce goes out at once
 

@@ -22,6 +22,7 @@ _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\Z")
 _URI_FORBIDDEN = re.compile(r"[\s<>\"\\\x00-\x1f\x7f]")
 # Display names without quotes are tokens; characters beyond ASCII are seen from Chinese peers and do no harm.
 _DISPLAY = re.compile(r"(?:[A-Za-z0-9.!%*_+`'~ \t-]|[^\x00-\x7f])*\Z")
+_PLAIN = re.compile(rf"<([^<>\"?]*)>(?:;tag=({_TOK}))?\Z")  # how nearly every From, To and Contact looks
 _VIA = re.compile(
     rf"\s*({_TOK})\s*/\s*({_TOK})\s*/\s*({_TOK})\s+(\[[^\]]*\]|[^\s:;,\[\]]+)\s*(?::\s*([0-9]{{1,5}})\s*)?(;.*)?\Z",
     re.DOTALL,
@@ -227,6 +228,9 @@ class NameAddr:
     @classmethod
     def parse(cls, text: str) -> NameAddr:
         """name-addr or addr-spec. Without brackets every parameter belongs to the header (RFC 3261 §20.10)."""
+        plain = _PLAIN.match(text)
+        if plain is not None:
+            return cls(uri=Uri.parse(plain[1]), params=() if plain[2] is None else (("tag", plain[2]),))
         text = text.strip()
         if text.startswith('"') or "<" in text:
             return cls._parse_bracketed(text)
@@ -292,11 +296,18 @@ class Via:
         """
         params: list[tuple[str, str | None]] = []
         for name, value in self.params:
-            if name.lower() == "received":
-                continue
-            params.append((name, str(port)) if name.lower() == "rport" else (name, value))
+            lower = name.lower()
+            if lower != "received":
+                params.append((name, str(port)) if lower == "rport" else (name, value))
         params.append(("received", host))
-        return replace(self, params=tuple(params))
+        return Via(
+            protocol=self.protocol,
+            version=self.version,
+            transport=self.transport,
+            host=self.host,
+            port=self.port,
+            params=tuple(params),
+        )
 
     @classmethod
     def parse(cls, text: str) -> Via:

@@ -206,7 +206,7 @@ def _check_dialog_headers(message: Request | Response) -> None:
 def _check_optional_headers(request: Request) -> None:
     if request.method in _CONTACT_MATTERS:
         _ = request.expires  # reads the first Contact, too
-        for text in request.headers.values("Contact")[1:]:
+        for text in request.headers.values("Contact")[1:]:  # the first was read by `expires`
             if text != "*":
                 NameAddr.parse(text)
     forwards = request.headers.get("Max-Forwards")

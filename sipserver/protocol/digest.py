@@ -21,6 +21,8 @@ from sipserver.protocol.ids import GbId
 _NONCE = re.compile(r"([0-9a-f]{14})([0-9a-f]{8})([0-9a-f]{32})\Z")
 _MAX_FUTURE = 5.0  # seconds that another node's clock may be ahead of ours
 _ALGORITHMS = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
+#: One well-behaved parameter with what separates it from the next one.
+_PARAMETER = re.compile(r"""[ \t]*+([A-Za-z-]+)=(?:"([^"\\]*+)"|([^\s",;=\\]+))[ \t]*+(?:,(?=.)|\Z)""", re.DOTALL)
 _NC = re.compile(r"[0-9a-fA-F]{8}\Z")
 
 
@@ -147,6 +149,16 @@ def _parameters(text: str) -> dict[str, str] | None:
     if scheme.lower() != "digest":
         return None
     values: dict[str, str] = {}
+    end = 0
+    for match in _PARAMETER.finditer(rest):
+        # Every parameter must follow the one before it: what the pattern skipped is for the slow way to judge.
+        if match.start() != end or match[1].lower() in values:
+            break
+        values[match[1].lower()] = match[3] if match[2] is None else match[2]
+        end = match.end()
+    if end == len(rest) and values:
+        return values
+    values.clear()
     for piece in split_outside_quotes(rest, ","):
         name, equals, value = piece.partition("=")
         name = name.strip().lower()

@@ -125,7 +125,7 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """First value of the header, as one line without surrounding blanks; None when absent."""
-        values = self._index.get(canonical(name))
+        values = self._index.get(SPELLINGS.get(name) or canonical(name))
         return values[0] if values else None
 
     def all(self, name: str) -> tuple[str, ...]:
@@ -134,12 +134,14 @@ class Headers:
 
     def count(self, name: str) -> int:
         """How many lines the header has."""
-        return len(self._index.get(canonical(name), ()))
+        return len(self._index.get(SPELLINGS.get(name) or canonical(name), ()))
 
     def values(self, name: str) -> tuple[str, ...]:
         """All values in order, comma lists split outside quotes and brackets."""
-        parts = (part.strip() for line in self.all(name) for part in split_outside_quotes(line, ","))
-        return tuple(parts)
+        lines = self._index.get(SPELLINGS.get(name) or canonical(name), ())
+        if len(lines) == 1 and "," not in lines[0] and '"' not in lines[0]:
+            return (lines[0].strip(),)
+        return tuple(part.strip() for line in lines for part in split_outside_quotes(line, ","))
 
     def with_(self, name: str, value: str) -> Headers:
         """A copy whose only value of `name` is `value`, at the place of the first old one or at the end.
@@ -287,7 +289,7 @@ class _Common:
         Values beyond 2³²-1 count as 2³²-1; text that is no number raises 400.
         """
         contact = self.contact
-        text = contact.param("expires") if contact is not None else None
+        text = contact.param("expires") if contact is not None and contact.params else None
         if text is None or text == "":
             text = self.headers.get("Expires")
         if text is None:
