@@ -25,6 +25,7 @@ from ops.config import Config
 from ops.files import secret_bytes, secret_text
 from ops.keeper import LeaseKeeper
 from ops.measures import metric_sources
+from ops.memory import calm_collector
 from ops.observe import configure, log_counter, make_registry
 from ops.ports import check_ports
 from ops.replay import ValkeyReplayGuard
@@ -228,6 +229,7 @@ async def _build(
     platform.http_port = web.port
     # last, so that a start that fails does not use up the password nobody has seen
     platform.first_password = await people.ensure_administrator()
+    calm_collector()
     return platform
 
 

@@ -13,6 +13,7 @@ from sipserver.protocol import codec
 from sipserver.protocol.address import Via
 from sipserver.protocol.answers import ACCEPT, ALLOW, build_response, contact_for, refusal
 from sipserver.protocol.calls import Calls
+from sipserver.protocol.copies import Copies
 from sipserver.protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from sipserver.protocol.events import (
     DialogEnded,
@@ -81,6 +82,7 @@ class Endpoint:
         self._framers: dict[int, tuple[codec.Framer, Flow]] = {}
         self._unfinished: dict[int, float] = {}  # connections holding a part of a message: since when
         self._buffered = 0
+        self._fingerprint: int | None = None  # of the datagram being read
         self._layer = TransactionLayer(limits)
         self._calls = Calls(
             layer=self._layer,
@@ -321,7 +323,18 @@ class Endpoint:
         if len(data) > self._limits.datagram or not codec.looks_like_sip(data):
             self._fault(RemoteProtocolError("not_sip"), flow)
             return
-        self._receive_message(codec.split(data, limits=self._limits), flow, now=now)
+        fingerprint = Copies.fingerprint(data, flow)
+        answer = self._layer.copies.answer(fingerprint, now=now)
+        if answer is not None:
+            self.counters["retransmissions"] += 1
+            if answer:
+                self._layer.send(answer, flow)
+            return
+        self._fingerprint = fingerprint
+        try:
+            self._receive_message(codec.split(data, limits=self._limits), flow, now=now)
+        finally:
+            self._fingerprint = None
 
     def _receive_stream(self, data: bytes, flow: Flow, connection: int, *, now: float) -> None:
         known = self._framers.get(connection)
@@ -414,6 +427,9 @@ class Endpoint:
             self._answer_stateless(request.headers, flow, 503, retry)
             return
         transaction.to_tag = self._token(8)
+        if self._fingerprint is not None and request.method != "INVITE":
+            transaction.fingerprint = self._fingerprint
+            self._layer.copies.keep(self._fingerprint, b"", now=now)
         if request.method == "CANCEL":
             self._receive_cancel(transaction, request, flow, now=now)
         else:

@@ -272,6 +272,7 @@ class Transaction:
     sent: bytes = b""
     interval: float = 0.0
     to_tag: str = ""
+    fingerprint: int | None = None  # of the datagram a server transaction began with
 
     def start(self, timers: TimerQueue, now: float) -> None:
         self.state = START[self.kind]

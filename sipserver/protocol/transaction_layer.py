@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sipserver.protocol.answers import build_failure_ack
 from sipserver.protocol.codec import encode
+from sipserver.protocol.copies import Copies
 from sipserver.protocol.errors import LocalProtocolError
 from sipserver.protocol.events import Flow, Limits
 from sipserver.protocol.message import Request, Response
@@ -61,6 +62,7 @@ class TransactionLayer:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.timers = TimerQueue()
+        self.copies = Copies()
         self.outgoing: deque[tuple[bytes, Flow]] = deque()
         self.happened: deque[Happened | Ended] = deque()
         self.dropped_outgoing = 0
@@ -167,6 +169,8 @@ class TransactionLayer:
     def answer(self, transaction: Transaction, response: Response, *, now: float, keep: bool = True) -> None:
         """Send our response in a server transaction; keep=False forgets the transaction at once (401)."""
         data = encode(response)
+        if transaction.fingerprint is not None and response.status >= 200:
+            self.copies.keep(transaction.fingerprint, data, now=now)
         self._step(transaction, send_input(response.status), now, payload=data, flow=transaction.flow)
         if response.status >= 200:
             transaction.request = None

@@ -25,6 +25,7 @@ from catalog.events import DeviceOffline, DomainEvent
 from catalog.secrets import SecretBox
 from catalog.store import CatalogStore
 from ops.clock import system_clock
+from ops.memory import calm_collector
 from ops.replay import ValkeyReplayGuard
 from sipserver.bindings import Bindings
 from sipserver.devices import DeviceSessions
@@ -143,6 +144,7 @@ async def serve() -> None:
     valkey = Valkey.from_url(settings["valkey"], socket_timeout=2, socket_connect_timeout=2)
     server = Server(pool, valkey, settings)
     await server.transport.start()
+    calm_collector()
     ticking = [loop.create_task(server.sessions.run()), loop.create_task(server.measure_lag())]
     print(json.dumps({"udp": server.transport.udp_address, "tcp": server.transport.tcp_address}), flush=True)
     while line := await reader.readline():

@@ -113,7 +113,7 @@ def test_requests_without_branch_are_recognised_by_call_id_and_cseq() -> None:
 def test_401_leaves_nothing_behind() -> None:
     endpoint = make_endpoint()
     for attempt in range(3):
-        endpoint.receive(message("REGISTER"), udp_flow(), now=START + attempt)
+        endpoint.receive(message("REGISTER"), udp_flow(), now=START + 10 * attempt)
         event = only(events_of(endpoint), RequestReceived)
         endpoint.respond(
             event.transaction, 401, headers=[("WWW-Authenticate", 'Digest realm="r", nonce="n"')], now=START
