@@ -100,6 +100,8 @@ async def start_signalling(
     dispatch = Dispatch(transport, registrar, devices)
     transport.on_event = dispatch.on_event
     transport.on_connection_lost = devices.connection_lost
+    transport.admission.is_known = lambda remote: bindings.knows(transport.udp_flow(remote))
+    transport.admission.proves = registrar.proves_address
     await devices.load()
     stack.push_async_callback(devices.stop)
     await transport.start()

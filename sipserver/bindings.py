@@ -161,6 +161,10 @@ class Bindings:
         """Devices bound to a flow; gateways register several over one."""
         return tuple(self._by_flow.get(flow, ()))
 
+    def knows(self, flow: Flow) -> bool:
+        """True when a device is bound to that flow."""
+        return flow in self._by_flow
+
     def all(self) -> tuple[Bound, ...]:
         """Every online device."""
         return tuple(self._by_key.values())

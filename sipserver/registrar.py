@@ -9,6 +9,7 @@ nobody can lock out a device from elsewhere or with a forged source; the host a 
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -44,6 +45,8 @@ GB_VERSION: Final = "3.0"
 #: Name of a device that registered by the shared password, until an administrator gives it one.
 NEW_DEVICE_NAME: Final = "新接入设备"
 _MAX_CONTACT: Final = 512
+_NONCE_SHOWN = re.compile(rb'nonce="([0-9a-f]{54})"')
+_SENDER_SHOWN = re.compile(rb"\n(?:From|f)[ \t]*:[^\r\n]{0,200}?sips?:([0-9A-Za-z._~+-]{1,64})@", re.IGNORECASE)
 
 
 class ReplayGuardUnavailable(Exception):
@@ -228,6 +231,16 @@ class Registrar:
             self.counters["throttled"] += 1
             raise _Refused(403, "register_throttled")
         return credentials
+
+    def proves_address(self, data: bytes, ip: str) -> bool:
+        """True when an unparsed REGISTER shows a living nonce that this address was given: whoever sent it was there
+        to receive our challenge. A few microseconds; for Admission."""
+        nonce, sender = _NONCE_SHOWN.search(data), _SENDER_SHOWN.search(data)
+        if nonce is None or sender is None:
+            return False
+        device = sender[1].decode("latin-1")
+        verdict = self._nonces.check(nonce[1].decode("ascii"), now=self._clock(), ip=ip, device=device)
+        return verdict is NonceVerdict.FRESH
 
     def _is_home(self, event: RequestReceived, gb_id: GbId) -> bool:
         bound = self._bindings.by_gb(gb_id)

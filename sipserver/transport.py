@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache
 from typing import Any
 
+from sipserver.admission import Admission, AdmissionConfig
 from sipserver.containment import Containment
 from sipserver.exchanges import Exchanges, SipTimeout, SipTransportError
-from sipserver.protocol import codec
 from sipserver.protocol.endpoint import Endpoint
 from sipserver.protocol.errors import LocalProtocolError
 from sipserver.protocol.events import Event, Flow, ProtocolFault, RequestReceived
@@ -33,7 +33,7 @@ class SipTransport:
     """Owns the sockets. `on_event` gets every event that no awaiting request consumes, in order, in the loop.
 
     An exception out of `on_event` is contained: logged with the Call-ID, counted, answered 500. `counters`:
-    handler_failures, not_sip, faults, tasks_refused, answers_too_late.
+    handler_failures, not_sip, faults, tasks_refused, answers_too_late, and what `admission` dropped by reason.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class SipTransport:
         advertised_host: str | None = None,
         max_connections: int = 20_000,
         idle_timeout: float = 900.0,
+        admission: AdmissionConfig | None = None,
     ) -> None:
         """udp, tcp: (host, port) to bind, port 0 for any, None for not at all. `on_event` may be set later.
 
@@ -57,6 +58,7 @@ class SipTransport:
         self.on_event: Callable[[Event], None] = on_event or (lambda event: None)
         self.on_connection_lost: Callable[[Flow], None] = lambda flow: None
         self.counters: Counter[str] = Counter()
+        self.admission = Admission(counters=self.counters, now=clock(), config=admission)
         self.udp_address: tuple[str, int] | None = None  # bound, after start()
         self.tcp_address: tuple[str, int] | None = None
         self._clock = clock
@@ -211,10 +213,8 @@ class SipTransport:
         now = self._clock()
         for data, remote in taken:
             # Cheapest checks first, before anything is made of the packet (reliability rule §1.4).
-            if codec.looks_like_sip(data):
+            if self.admission.admit(data, remote, now=now):
                 self.endpoint.receive(data, self.udp_flow(remote), now=now)
-            else:
-                self.counters["not_sip"] += not codec.is_keepalive(data)
         self._pump()
 
     def _new_connection(self) -> Connection:

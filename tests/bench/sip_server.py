@@ -78,6 +78,8 @@ class Server:
             on_bound=self.sessions.bound,
         )
         self.transport.on_event = Dispatch(self.transport, self.registrar, self.sessions).on_event
+        self.transport.admission.is_known = lambda remote: bindings.knows(self.transport.udp_flow(remote))
+        self.transport.admission.proves = self.registrar.proves_address
         self.transport.on_connection_lost = self.sessions.connection_lost
 
     def published(self, event: DomainEvent) -> None:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sipserver.admission import AdmissionConfig
 from sipserver.bindings import Bindings
 from sipserver.devices import DeviceSessions
 from sipserver.dispatch import Dispatch
@@ -75,10 +76,12 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(registrar: RegistrarConfig | None = None) -> AsyncIterator[Rig]:
-    clock, store, bindings, token = Clock(), FakeStore(), Bindings(), counting_token()
+async def running(
+    registrar: RegistrarConfig | None = None, *, admission: AdmissionConfig | None = None, clock: Clock | None = None
+) -> AsyncIterator[Rig]:
+    clock, store, bindings, token = clock or Clock(), FakeStore(), Bindings(), counting_token()
     endpoint = Endpoint(identity=PLATFORM, domain=DOMAIN, user_agent="platform", token=token)
-    transport = SipTransport(endpoint, clock=clock, udp=LOCAL, tcp=LOCAL)
+    transport = SipTransport(endpoint, clock=clock, udp=LOCAL, tcp=LOCAL, admission=admission)
     sessions = DeviceSessions(
         transport,
         store,
@@ -109,6 +112,8 @@ async def running(registrar: RegistrarConfig | None = None) -> AsyncIterator[Rig
 
     transport.on_event = on_event
     transport.on_connection_lost = sessions.connection_lost
+    transport.admission.is_known = lambda remote: bindings.knows(transport.udp_flow(remote))
+    transport.admission.proves = registry.proves_address
     await transport.start()
     try:
         yield rig
