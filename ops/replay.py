@@ -11,7 +11,6 @@ from valkey.exceptions import ValkeyError
 from catalog.batching import Batcher
 from sipserver.registrar import ReplayGuardUnavailable
 
-
 _CLAIM = """
 local taken = {}
 for i, name in ipairs(KEYS) do

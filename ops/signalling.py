@@ -101,6 +101,7 @@ async def start_signalling(
     transport.on_event = dispatch.on_event
     transport.on_connection_lost = devices.connection_lost
     transport.admission.is_known = lambda remote: bindings.knows(transport.udp_flow(remote))
+    endpoint.is_stranger = lambda flow: not bindings.knows_host(flow.remote[0])
     transport.admission.proves = registrar.proves_address
     await devices.load()
     stack.push_async_callback(devices.stop)

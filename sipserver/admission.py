@@ -25,7 +25,7 @@ class AdmissionConfig:
 
     ``source``: strangers at one address (a gateway may bring thousands of devices at once). ``strangers``: all of them
     together. ``patient``: those over that budget who repeat themselves. A source that was refused ``ban_after`` times
-    running is not looked at for ``ban_seconds``: short, because its address may be forged.
+    in a second is not looked at for ``ban_seconds``: short, because its address may be forged.
     """
 
     source_rate: float = 2_000.0
@@ -57,11 +57,12 @@ class Bucket:
 
 
 class _Source:
-    __slots__ = ("banned_until", "bucket", "refused")
+    __slots__ = ("banned_until", "bucket", "refused", "refusing_since")
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self.refused = 0
+        self.refusing_since = 0.0
         self.banned_until = 0.0
 
 
@@ -103,11 +104,12 @@ class Admission:
             return False
         if not source.bucket.take(now):
             self._counters[SOURCE] += 1
+            if now - source.refusing_since >= 1.0:
+                source.refused, source.refusing_since = 0, now
             source.refused += 1
             if source.refused >= self._config.ban_after:
-                source.refused, source.banned_until = 0, now + self._config.ban_seconds
+                source.banned_until = now + self._config.ban_seconds
             return False
-        source.refused = 0
         if self._strangers.take(now) or self._is_worth_it(data, remote, now):
             return True
         self._counters[STRANGERS] += 1

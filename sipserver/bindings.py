@@ -7,7 +7,7 @@ store has committed. One entry per registered device, so it is bounded by the nu
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -134,6 +134,7 @@ class Bindings:
         self._by_key: dict[DeviceKey, Bound] = {}
         self._by_gb: dict[GbId, DeviceKey] = {}
         self._by_flow: dict[Flow, set[DeviceKey]] = {}
+        self._hosts: Counter[str] = Counter()
         self._parked: dict[DeviceKey, Bound] = {}
         self._parked_keys: dict[GbId, DeviceKey] = {}
         self._listeners: list[OfflineListener] = []
@@ -165,6 +166,10 @@ class Bindings:
         """True when a device is bound to that flow."""
         return flow in self._by_flow
 
+    def knows_host(self, host: str) -> bool:
+        """True when a device is bound to some flow from that address."""
+        return host in self._hosts
+
     def all(self) -> tuple[Bound, ...]:
         """Every online device."""
         return tuple(self._by_key.values())
@@ -195,6 +200,7 @@ class Bindings:
         self._by_key[bound.key] = bound
         self._by_gb[bound.gb_id] = bound.key
         self._by_flow.setdefault(bound.flow, set()).add(bound.key)
+        self._hosts[bound.flow.remote[0]] += 1
 
     def seen(self, key: DeviceKey, now: float) -> None:
         """Note that a bound device was heard of."""
@@ -235,6 +241,9 @@ class Bindings:
         if bound is None:
             return None
         self._by_gb.pop(bound.gb_id, None)
+        self._hosts[bound.flow.remote[0]] -= 1
+        if not self._hosts[bound.flow.remote[0]]:
+            del self._hosts[bound.flow.remote[0]]
         sharing = self._by_flow.get(bound.flow)
         if sharing is not None:
             sharing.discard(key)

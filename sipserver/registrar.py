@@ -45,7 +45,7 @@ GB_VERSION: Final = "3.0"
 #: Name of a device that registered by the shared password, until an administrator gives it one.
 NEW_DEVICE_NAME: Final = "新接入设备"
 _MAX_CONTACT: Final = 512
-_NONCE_SHOWN = re.compile(rb'nonce="([0-9a-f]{54})"')
+_NONCE_SHOWN = re.compile(rb'nonce="([0-9a-f]{40})"')
 _SENDER_SHOWN = re.compile(rb"\n(?:From|f)[ \t]*:[^\r\n]{0,200}?sips?:([0-9A-Za-z._~+-]{1,64})@", re.IGNORECASE)
 
 

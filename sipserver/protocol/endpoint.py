@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from sipserver.protocol import codec
 from sipserver.protocol.address import Via
-from sipserver.protocol.answers import ACCEPT, ALLOW, build_response, contact_for, refusal
+from sipserver.protocol.answers import ACCEPT, ALLOW, Fields, build_response, contact_for, refusal
 from sipserver.protocol.calls import Calls
 from sipserver.protocol.copies import Copies
 from sipserver.protocol.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
@@ -57,6 +57,8 @@ __all__ = [
 _DEFAULT_LIMITS = Limits()
 # In-dialog requests that make no sense without their dialog; MESSAGE, NOTIFY and SUBSCRIBE are surfaced all the same.
 _NEEDS_DIALOG = frozenset(("BYE", "INFO", "INVITE"))
+_NEEDED = frozenset(("WWW-Authenticate", "Proxy-Authenticate", "Retry-After", "Min-Expires"))
+_LARGEST_ANSWER = 1.2  # times the request, for strangers over UDP
 _STATELESS_STATUSES = frozenset((401, 407))
 
 
@@ -83,6 +85,10 @@ class Endpoint:
         self._unfinished: dict[int, float] = {}  # connections holding a part of a message: since when
         self._buffered = 0
         self._fingerprint: int | None = None  # of the datagram being read
+        self._octets = 0  # of that datagram
+        #: Set by the shell: nobody known sends from there. Strangers over UDP may be somebody else's address, so they
+        #: get no answer that is larger than what they sent, and none twice (RFC 3261 §8.2.7: a stateless server).
+        self.is_stranger: Callable[[Flow], bool] = lambda flow: False
         self._layer = TransactionLayer(limits)
         self._calls = Calls(
             layer=self._layer,
@@ -293,27 +299,46 @@ class Endpoint:
             own += [("Record-Route", route) for route in transaction.request.headers.all("Record-Route")]
             if body and "Content-Type" not in given:
                 own.append(("Content-Type", "application/sdp"))
-        response = build_response(
-            transaction.request.headers,
-            status,
-            flow=transaction.flow,
-            to_tag="" if status == 100 else transaction.to_tag,
-            reason=reason,
-            extra=own,
-            body=body,
-        )
+        headers, to_tag = transaction.request.headers, "" if status == 100 else transaction.to_tag
+        if status in _STATELESS_STATUSES:
+            to_tag = to_tag[:8]
+
+        def made(more: Fields) -> Response:
+            return build_response(
+                headers, status, flow=transaction.flow, to_tag=to_tag, reason=reason, extra=more, body=body
+            )
+
+        response = made(own)
+        if self._is_excessive(response, transaction):
+            response = made([pair for pair in own if pair[0] in _NEEDED])
         self._layer.answer(transaction, response, now=now, keep=status not in _STATELESS_STATUSES)
         if transaction.kind is Kind.INVITE_SERVER and status >= 200:
             self._calls.answered(transaction, status, now=now)
 
+    def _is_excessive(self, response: Response, transaction: Transaction) -> bool:
+        """A refusal for a stranger that is longer than what it answers."""
+        if response.status < 300 or not transaction.octets or not self.is_stranger(transaction.flow):
+            return False
+        return len(codec.encode(response)) > transaction.octets
+
     def _answer_stateless(
         self, headers: Headers, flow: Flow, status: int, extra: Iterable[tuple[str, str]] = ()
     ) -> None:
-        response = build_response(headers, status, flow=flow, to_tag=self._token(4), extra=extra)
         try:
-            self._layer.send(codec.encode(response), flow)
+            answer = self._encoded(headers, flow, status, extra)
+            if flow.connection is None and self.is_stranger(flow):
+                allowed = int(self._octets * _LARGEST_ANSWER)
+                if len(answer) > allowed and extra:
+                    answer = self._encoded(headers, flow, status, ())
+                if len(answer) > allowed:
+                    self.counters["answer_too_large"] += 1
+                    return
+            self._layer.send(answer, flow)
         except LocalProtocolError:
             self.counters["answer_impossible"] += 1
+
+    def _encoded(self, headers: Headers, flow: Flow, status: int, extra: Iterable[tuple[str, str]]) -> bytes:
+        return codec.encode(build_response(headers, status, flow=flow, to_tag=self._token(4), extra=extra))
 
     # reading
 
@@ -330,11 +355,11 @@ class Endpoint:
             if answer:
                 self._layer.send(answer, flow)
             return
-        self._fingerprint = fingerprint
+        self._fingerprint, self._octets = fingerprint, len(data)
         try:
             self._receive_message(codec.split(data, limits=self._limits), flow, now=now)
         finally:
-            self._fingerprint = None
+            self._fingerprint, self._octets = None, 0
 
     def _receive_stream(self, data: bytes, flow: Flow, connection: int, *, now: float) -> None:
         known = self._framers.get(connection)
@@ -416,6 +441,10 @@ class Endpoint:
                 status=refused[0],
             )
             return
+        if request.method == "INVITE" and flow.connection is None and self.is_stranger(flow):
+            self.counters["strangers_refused"] += 1
+            self._answer_stateless(request.headers, flow, 403)
+            return
         if request.method == "OPTIONS":
             self._answer_stateless(request.headers, flow, 200, (("Allow", ALLOW), ("Accept", ACCEPT)))
             return
@@ -427,6 +456,7 @@ class Endpoint:
             self._answer_stateless(request.headers, flow, 503, retry)
             return
         transaction.to_tag = self._token(8)
+        transaction.octets = self._octets
         if self._fingerprint is not None and request.method != "INVITE":
             transaction.fingerprint = self._fingerprint
             self._layer.copies.keep(self._fingerprint, b"", now=now)

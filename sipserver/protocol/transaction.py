@@ -273,6 +273,7 @@ class Transaction:
     interval: float = 0.0
     to_tag: str = ""
     fingerprint: int | None = None  # of the datagram a server transaction began with
+    octets: int = 0  # of that datagram
 
     def start(self, timers: TimerQueue, now: float) -> None:
         self.state = START[self.kind]

@@ -113,6 +113,7 @@ async def running(
     transport.on_event = on_event
     transport.on_connection_lost = sessions.connection_lost
     transport.admission.is_known = lambda remote: bindings.knows(transport.udp_flow(remote))
+    endpoint.is_stranger = lambda flow: not bindings.knows_host(flow.remote[0])
     transport.admission.proves = registry.proves_address
     await transport.start()
     try:
