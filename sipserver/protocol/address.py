@@ -114,6 +114,8 @@ def parse_host_port(text: str) -> tuple[str, int | None]:
         if not bracket or not _IPV6.match(host):
             raise _malformed("host_malformed")
         host = host.replace(":::", "::")
+        if ":::" in host:
+            raise _malformed("host_malformed")
         if rest and not rest.startswith(":"):
             raise _malformed("host_malformed")
         port_text = rest[1:] if rest else None

@@ -97,7 +97,7 @@ _SDP = [
 _DIGEST = [
     b'Digest username="34020000001320000001", realm="3402000000", nonce="0123456789abcdef", '
     b'uri="sip:34020000002000000001@3402000000", response="0123456789abcdef0123456789abcdef", algorithm=MD5',
-    b'Digest username="x\\"y", realm="", nonce="n", uri="u", response="r", qop=auth, nc=00000001, cnonce="c", opaque="o"',
+    b'Digest username="x\\"y", realm="", nonce="n", uri="u", response="r", qop=auth, nc=00000001, cnonce="c"',
     b'Digest realm="r", nonce="n", qop="auth,auth-int", algorithm=SHA-256, stale=true',
     b"Basic YTpi",
 ]
