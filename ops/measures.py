@@ -56,6 +56,7 @@ def metric_sources(platform: Measured) -> tuple[Source, ...]:
             _counted("mingjian_registrations", "Registrar outcomes.", "outcome", side.registrar.counters),
             _counted("mingjian_device_messages", "Messages of devices by outcome.", "outcome", side.devices.counters),
             _counted("mingjian_sip_transport", "Oddities of the SIP transport.", "kind", side.transport.counters),
+            _counted("mingjian_sip_core", "Oddities of the SIP core.", "kind", side.transport.endpoint.counters),
         ]
 
     async def ledger() -> list[Metric]:

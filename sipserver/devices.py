@@ -450,8 +450,10 @@ class DeviceSessions:
             bound, bound.gb_id, expected=known.channel_count if known else 0, progress=progress
         )
         now = self._clock()
+        # A large directory takes seconds to convert, in which the others are served.
+        items = await asyncio.to_thread(listed, found.items) if len(found.items) > 1_000 else listed(found.items)
         try:
-            change = await self._store.apply_catalog(device, listed(found.items), complete=found.complete, now=now)
+            change = await self._store.apply_catalog(device, items, complete=found.complete, now=now)
         except CatalogTooLargeError as error:
             raise QueryError("device_error", text="catalogue_too_large") from error
         except UnknownDeviceError as error:

@@ -311,7 +311,11 @@ class Endpoint:
         response = made(own)
         if self._is_excessive(response, transaction):
             response = made([pair for pair in own if pair[0] in _NEEDED])
-        self._layer.answer(transaction, response, now=now, keep=status not in _STATELESS_STATUSES)
+        # Refusals of strangers leave nothing behind, so that invented senders cannot fill the table.
+        keep = status not in _STATELESS_STATUSES and not (
+            status >= 400 and transaction.kind is Kind.SERVER and self.is_stranger(transaction.flow)
+        )
+        self._layer.answer(transaction, response, now=now, keep=keep)
         if transaction.kind is Kind.INVITE_SERVER and status >= 200:
             self._calls.answered(transaction, status, now=now)
 

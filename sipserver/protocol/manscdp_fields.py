@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -42,6 +43,9 @@ class Node(Protocol):
 
     def all(self, name: str) -> Iterable[Node]:
         """All child elements of that name."""
+
+    def names(self) -> AbstractSet[str]:
+        """Names for which there is something."""
 
     def own_text(self) -> str:
         """Stripped text of the element itself."""
@@ -184,7 +188,10 @@ def _specification(record: type[Any]) -> _Specification:
 def read_record(record: type[T], node: Node) -> T:
     """Fill a record class from an element; absent and unreadable elements leave the field's default."""
     values: dict[str, Any] = {}
+    present = node.names()
     for name, _, kind, names in _specification(record):
+        if present.isdisjoint(names):
+            continue  # most fields of most records: an item of a catalogue knows fifty and has fifteen
         value = _read_scalar(kind, node, names) if isinstance(kind, Scalar) else _read_nested(kind, node, names)
         if value is not None:
             values[name] = value

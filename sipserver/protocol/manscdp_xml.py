@@ -13,6 +13,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final
 
@@ -53,6 +54,10 @@ class Element:
         for child in element:
             self._children.setdefault(_local(child.tag), child)
         self._attributes = {_local(name): value for name, value in element.attrib.items()} if element.attrib else {}
+
+    def names(self) -> AbstractSet[str]:
+        """Names for which text(), child() or all() find something."""
+        return self._children.keys() | self._attributes.keys() if self._attributes else self._children.keys()
 
     def text(self, name: str) -> str | None:
         """Stripped text of the first child of that name, else of the attribute; None when there is neither."""
