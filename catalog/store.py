@@ -39,15 +39,15 @@ _KINDS = {Kind.CAMERA: DeviceKind.IPC, Kind.DEVICE: DeviceKind.NVR, Kind.PLATFOR
 # The rows are locked in one order, so that two nodes cannot wait for each other.
 _BIND = (
     "WITH given AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::int[], "
-    "$7::text[], $8::text[], $9::float8[], $10::float8[], $11::text[]) AS g (device_key, transport, remote_host, remote_port, "
-    "local_host, local_port, contact, call_id, registered_at, expires_at, gb_version)), "
+    "$7::text[], $8::text[], $9::float8[], $10::float8[], $11::text[]) AS g (device_key, transport, remote_host, "
+    "remote_port, local_host, local_port, contact, call_id, registered_at, expires_at, gb_version)), "
     "before AS (SELECT device_key, online FROM devices WHERE device_key = ANY($1::text[]) AND removed_at IS NULL "
     "ORDER BY device_key FOR UPDATE) "
     "UPDATE devices d SET online = true, last_seen_at = greatest(g.registered_at, d.last_seen_at), "
     "transport = g.transport, remote_host = g.remote_host, remote_port = g.remote_port, local_host = g.local_host, "
     "local_port = g.local_port, contact = g.contact, call_id = g.call_id, registered_at = g.registered_at, "
-    "expires_at = g.expires_at, gb_version = g.gb_version FROM before b JOIN given g USING (device_key) WHERE d.device_key = b.device_key "
-    "RETURNING d.device_key, b.online"
+    "expires_at = g.expires_at, gb_version = g.gb_version FROM before b JOIN given g USING (device_key) "
+    "WHERE d.device_key = b.device_key RETURNING d.device_key, b.online"
 )
 
 
