@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -19,9 +19,12 @@ from catalog.events import CatalogProgress, CatalogSynced, ChannelChanged, Domai
 from catalog.model import CatalogChange, DeviceInfo
 from catalog.store import CatalogTooLargeError, UnknownDeviceError
 from sipserver.bindings import STORE_DOWN, Bindings, Bound, Store, Transport
+from sipserver.control import ControlConfig, Controls
+from sipserver.inquiries import Inquiries, RecordFilter, RecordList
 from sipserver.listing import listed
 from sipserver.presence import Background, Presence, SessionConfig
-from sipserver.protocol import manscdp, ptz
+from sipserver.profiles import Profiles
+from sipserver.protocol import manscdp
 from sipserver.protocol.catalogue import Progress
 from sipserver.protocol.errors import ProtocolError
 from sipserver.protocol.events import Flow, RequestReceived
@@ -32,21 +35,19 @@ from sipserver.protocol.manscdp import (
     CatalogItem,
     CatalogNotify,
     DeviceControl,
-    DeviceControlResponse,
     DeviceInfoQuery,
     DeviceInfoResponse,
-    DeviceStatusQuery,
     DeviceStatusResponse,
     Keepalive,
     MediaStatus,
     Message,
-    RecordInfoQuery,
-    RecordItem,
     Unknown,
 )
 from sipserver.queries import Queries, QueryConfig, QueryError
 
 log = structlog.get_logger("mingjian.sip")
+
+M = TypeVar("M", bound=Message)
 
 _BIG_BODY: Final = 256 * 1024
 _STATE_EVENTS: Final = frozenset(("ON", "OFF", "VLOST", "DEFECT"))
@@ -62,14 +63,6 @@ class SyncResult:
     received: int
     total: int | None
     change: CatalogChange
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordList:
-    """Recordings sorted by start, without doubles; ``complete`` False when parts are missing."""
-
-    items: tuple[RecordItem, ...]
-    complete: bool
 
 
 class DeviceSessions:
@@ -90,6 +83,8 @@ class DeviceSessions:
         query_config: QueryConfig | None = None,
         on_alarm: Callable[[Bound, Alarm], None] = lambda bound, alarm: None,
         on_media_status: Callable[[str | None, MediaStatus], None] = lambda dialog, message: None,
+        profiles: Profiles | None = None,
+        control_config: ControlConfig | None = None,
     ) -> None:
         self._transport = transport
         self._store = store
@@ -100,10 +95,22 @@ class DeviceSessions:
         self.on_alarm = on_alarm
         self.on_media_status = on_media_status
         self.counters: Counter[str] = Counter()
+        self.profiles = profiles or Profiles()
         self.queries = Queries(
-            transport, bindings, clock=clock, token=token, config=query_config, on_late=self._late_items
+            transport,
+            bindings,
+            clock=clock,
+            token=token,
+            config=query_config,
+            on_late=self._late_items,
+            profile=self.profiles.of,
         )
+        self.inquiries = Inquiries(self.queries)
         self._background = Background()
+        self.controls = Controls(
+            self.queries, self.profiles, self.inquiries, self._background, clock=clock, config=control_config
+        )
+        self._notices: dict[type[Message], Callable[[RequestReceived, Bound, Any], None]] = {}
         self.presence = Presence(
             store,
             bindings,
@@ -112,6 +119,7 @@ class DeviceSessions:
             publish=publish,
             config=self._config,
             arrived=lambda bound: self.bound(bound, True),
+            heartbeat=self.profiles.heartbeat,
         )
         self._faulty: dict[DeviceKey, frozenset[GbId]] = {}
         bindings.listen(lambda bound, reason: self._forget_faults(bound.key))
@@ -144,6 +152,7 @@ class DeviceSessions:
     async def tick(self, now: float) -> None:
         """Let questions run out, take silent and expired devices offline, write what was seen."""
         self.queries.tick(now)
+        self.controls.tick(now)
         await self.presence.tick(now)
 
     def connection_lost(self, flow: Flow) -> None:
@@ -253,6 +262,8 @@ class DeviceSessions:
             self._background.spawn(self._apply_notify(bound, message))
         elif isinstance(message, MediaStatus):
             self.on_media_status(event.dialog, message)
+        elif (taker := self._notices.get(type(message))) is not None:  # type: ignore[arg-type]
+            taker(event, bound, message)
         elif not (isinstance(message, Message) and _is_response(message)) or not self.queries.take(
             bound, message, octets=len(event.request.body)
         ):
@@ -317,6 +328,10 @@ class DeviceSessions:
         if any(item.event == "DEL" for item in message.items):
             self.refresh(bound.key)
 
+    def on_notice(self, kind: type[M], taker: Callable[[RequestReceived, Bound, M], None]) -> None:
+        """Hand notices of that kind to ``taker``, after their 200."""
+        self._notices[kind] = taker
+
     async def _set_channels(self, bound: Bound, states: dict[GbId, bool]) -> None:
         for gb_id, online in states.items():
             channel = await self._store.set_channel_online(bound.key, gb_id, online)
@@ -356,8 +371,6 @@ class DeviceSessions:
         bound = self.queries.require(device)
         query = DeviceInfoQuery(sn=self.queries.next_sn(), device_id=bound.gb_id)
         answer = await self.queries.ask(bound, query, DeviceInfoResponse)
-        if answer.result is False:
-            raise QueryError("device_error", text=answer.reason)
         info = DeviceInfo(
             manufacturer=answer.manufacturer,
             model=answer.model,
@@ -367,54 +380,28 @@ class DeviceSessions:
         )
         try:
             await self._store.set_device_info(device, info)
+            await self.profiles.noticed(device, answer.manufacturer)
         except UnknownDeviceError as error:
             raise QueryError("device_offline") from error
         return answer
 
     async def device_status(self, device: DeviceKey, *, target: GbId | None = None) -> DeviceStatusResponse:
         """Ask for the working state of the device, or of a channel of it. Raises QueryError."""
-        bound = self.queries.require(device)
-        query = DeviceStatusQuery(sn=self.queries.next_sn(), device_id=target or bound.gb_id)
-        answer = await self.queries.ask(bound, query, DeviceStatusResponse)
-        if answer.result is False:
-            raise QueryError("device_error", text=answer.reason)
-        return answer
+        return await self.inquiries.status(device, target=target)
 
     async def record_info(
         self, device: DeviceKey, channel: GbId, *, start: float, end: float, kind: str = "all"
     ) -> RecordList:
         """Recordings of a channel between two unix times; none is an empty list, not an error. Raises QueryError."""
-        bound = self.queries.require(device)
-        query = RecordInfoQuery(
-            sn=self.queries.next_sn(), device_id=channel, start_time=start, end_time=end, type=kind, secrecy=False
-        )
-        found = await self.queries.records(bound, query)
-        items = sorted(found.items, key=lambda item: (item.start_time or 0.0, item.end_time or 0.0))
-        return RecordList(items=tuple(items), complete=found.complete)
+        return await self.inquiries.records(device, channel, start=start, end=end, wanted=RecordFilter(kind=kind))
 
     async def control(self, device: DeviceKey, control: DeviceControl) -> None:
-        """Send a control (its SN is replaced) and await the answer of those that have one (§9.3.1 e).
-
-        Raises QueryError. Controls are never repeated by us: a second reboot or preset is not the same as one.
-        """
-        bound = self.queries.require(device)
-        control = replace(control, sn=self.queries.next_sn())
-        if control.record or control.guard or control.alarm or control.home_position:
-            answer = await self.queries.ask(bound, control, DeviceControlResponse)
-            if answer.result is False:
-                raise QueryError("device_error", text=answer.reason)
-        else:
-            await self.queries.send(bound, control)
-
-    async def move_camera(self, device: DeviceKey, channel: GbId, command: ptz.Command) -> None:
-        """Send a PTZCmd. Raises QueryError; LocalProtocolError for values out of range."""
-        await self.control(device, DeviceControl(device_id=channel, ptz=ptz.encode(command)))
+        """Send a control as it is and await the answer of those that have one: see Controls.send."""
+        await self.controls.send(device, control)
 
     async def request_key_frame(self, device: DeviceKey, channel: GbId) -> None:
         """Ask for a key frame, in the spelling of the device's edition. Raises QueryError."""
-        modern = self.queries.require(device).is_2022
-        spelling: dict[str, str] = {"iframe" if modern else "iframe_2016": "Send"}
-        await self.control(device, DeviceControl(device_id=channel, **spelling))  # type: ignore[arg-type]
+        await self.controls.key_frame(device, channel)
 
     def ask_key_frame(self, device: DeviceKey, channel: GbId) -> None:
         """The same in the background: a camera that does not understand it sends its next key frame in time anyway."""

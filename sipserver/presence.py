@@ -104,7 +104,10 @@ def _log_failure(task: asyncio.Task[Any]) -> None:
 
 
 class Presence:
-    """The online state of all devices. ``arrived(bound)`` is called when a device is back without registering."""
+    """The online state of all devices. ``arrived(bound)`` is called when a device is back without registering.
+
+    ``heartbeat(key)``: the (interval, misses) a device was configured to, if not the platform's own (§9.6.1).
+    """
 
     def __init__(
         self,
@@ -116,6 +119,7 @@ class Presence:
         publish: Callable[[DomainEvent], None],
         config: SessionConfig,
         arrived: Callable[[Bound], None],
+        heartbeat: Callable[[DeviceKey], tuple[int, int] | None] = lambda key: None,
     ) -> None:
         self._store = store
         self._bindings = bindings
@@ -124,6 +128,7 @@ class Presence:
         self._publish = publish
         self._config = config
         self._arrived = arrived
+        self._heartbeat = heartbeat
         self._seen: dict[DeviceKey, float] = {}
         self._seen_written = 0.0
         self._departed: dict[DeviceKey, tuple[GbId, OfflineReason]] = {}
@@ -180,7 +185,9 @@ class Presence:
     def due(self, bound: Bound, now: float) -> OfflineReason | None:
         if now >= bound.expires_at + self._config.expiry_grace:
             return "expired"
-        if now - bound.last_seen > self._config.keepalive_interval * self._config.keepalive_misses:
+        told = self._heartbeat(bound.key)
+        interval, misses = told or (self._config.keepalive_interval, self._config.keepalive_misses)
+        if now - bound.last_seen > interval * misses:
             return "keepalive_lost"
         return None
 

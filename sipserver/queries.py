@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, Literal, TypeVar, cast
 
 import structlog
@@ -26,6 +26,7 @@ from sipserver.protocol.catalogue import (
     catalogue_identity,
     record_identity,
 )
+from sipserver.protocol.edition import Edition
 from sipserver.protocol.errors import GbError, LocalProtocolError
 from sipserver.protocol.ids import DeviceKey, GbId
 from sipserver.protocol.manscdp import (
@@ -37,7 +38,8 @@ from sipserver.protocol.manscdp import (
     RecordInfoResponse,
     RecordItem,
 )
-from sipserver.protocol.message import Headers, Request
+from sipserver.protocol.message import Headers, NameAddr, Request, Uri
+from sipserver.protocol.quirks import DEFAULT, Profile
 from sipserver.transport import SipTimeout, SipTransportError
 
 log = structlog.get_logger("mingjian.sip")
@@ -45,7 +47,7 @@ log = structlog.get_logger("mingjian.sip")
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
-QueryFailure = Literal["device_offline", "no_answer", "refused", "device_error", "too_many"]
+QueryFailure = Literal["device_offline", "no_answer", "refused", "device_error", "too_many", "not_supported"]
 _MAX_SN: Final = 999_999_999
 _CATALOG_LIMITS: Final = CollectorLimits()
 _RECORD_LIMITS: Final = CollectorLimits(first=9.5, gap=5.0, settle=0.0)
@@ -67,9 +69,14 @@ class QueryError(GbError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryConfig:
-    """Seconds and bounds. ``answer`` leaves the tick half a second of the ten that a caller is promised (QRY-15)."""
+    """Seconds and bounds. ``answer`` leaves the tick half a second of the ten that a caller is promised (QRY-15).
+
+    ``gap`` is how long further parts of an answer in several messages are awaited.
+    """
 
     answer: float = 9.5
+    gap: float = 2.0
+    max_parts: int = 256
     max_pending: int = 10_000
     catalog: CollectorLimits = _CATALOG_LIMITS
     records: CollectorLimits = _RECORD_LIMITS
@@ -95,8 +102,12 @@ class _Gathering(Generic[T]):
 
 @dataclass(slots=True)
 class _Pending:
-    future: asyncio.Future[Message]
+    """An open question: ends with its first answer, or with the part that makes ``enough`` true, or by time."""
+
+    future: asyncio.Future[list[Message]]
     deadline: float
+    parts: list[Message] = field(default_factory=list)
+    enough: Callable[[list[Any]], bool] = lambda parts: True
 
 
 class Queries:
@@ -112,7 +123,9 @@ class Queries:
         token: Callable[[int], str],
         config: QueryConfig | None = None,
         on_late: Callable[[DeviceKey, tuple[CatalogItem, ...]], None] = lambda key, items: None,
+        profile: Callable[[DeviceKey], Profile] = lambda key: DEFAULT,
     ) -> None:
+        self.profile = profile
         self._transport = transport
         self._bindings = bindings
         self._clock = clock
@@ -137,15 +150,24 @@ class Queries:
             raise QueryError("device_offline")
         return bound
 
+    def edition(self, bound: Bound) -> Edition:
+        """The edition a device is taken for."""
+        return self.profile(bound.key).edition(bound.version)
+
     # asking
 
     async def send(self, bound: Bound, message: Message) -> None:
         """Deliver a message that has no business answer. Raises QueryError."""
+        profile = self.profile(bound.key)
+        target, to = bound.target, bound.to
+        if message.device_id is not None and profile.flag("channel_in_uri"):
+            target = replace(target, user=message.device_id.value)
+            to = str(NameAddr(uri=Uri(user=message.device_id.value, host=bound.gb_id.domain)))
         request = Request(
             method="MESSAGE",
-            uri=bound.target,
-            headers=Headers((("To", bound.to), ("Content-Type", manscdp.CONTENT_TYPE))),
-            body=manscdp.build(message, charset=bound.charset),
+            uri=target,
+            headers=Headers((("To", to), ("Content-Type", manscdp.CONTENT_TYPE))),
+            body=manscdp.build(message, charset=profile.charset(self.edition(bound))),
         )
         try:
             response = await self._transport.request(request, bound.flow, timeout=self._config.answer)
@@ -160,15 +182,26 @@ class Queries:
 
     async def ask(self, bound: Bound, query: Message, answer: type[M]) -> M:
         """Send a query (with an SN of next_sn()) and await its one answer. Raises QueryError."""
+        return (await self.ask_many(bound, query, answer, enough=lambda parts: True))[0]
+
+    async def ask_many(
+        self, bound: Bound, query: Message, answer: type[M], *, enough: Callable[[list[M]], bool]
+    ) -> list[M]:
+        """Send a query whose answer may come in several messages: all of them until ``enough`` says so, or what has
+        come when nothing more follows. An answer with Result=ERROR ends it. Raises QueryError."""
         if len(self._pending) >= self._config.max_pending:
             raise QueryError("too_many")
         key = (bound.key, answer.cmd_type.lower(), query.sn)
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._pending[key] = _Pending(future, self._clock() + self._config.answer)
+        future: asyncio.Future[list[Message]] = asyncio.get_running_loop().create_future()
+        self._pending[key] = _Pending(future, self._clock() + self._config.answer, enough=enough)
         try:
-            return cast(M, await self._deliver_and_wait(bound, query, future))
+            parts = cast(list[M], await self._deliver_and_wait(bound, query, future))
         finally:
             self._pending.pop(key, None)
+        failed = next((part for part in parts if getattr(part, "result", None) is False), None)
+        if failed is not None:
+            raise QueryError("device_error", text=getattr(failed, "reason", None))
+        return parts
 
     async def catalog(
         self,
@@ -245,14 +278,21 @@ class Queries:
         pending = self._pending.get((bound.key, message.cmd_type.lower(), message.sn))
         if pending is None or pending.future.done():
             return False
-        pending.future.set_result(message)
+        pending.parts.append(message)
+        pending.deadline = min(pending.deadline, now + self._config.gap)
+        over = getattr(message, "result", None) is False or len(pending.parts) >= self._config.max_parts
+        if over or pending.enough(pending.parts):
+            pending.future.set_result(pending.parts)
         return True
 
     def tick(self, now: float) -> None:
         """Let questions run out."""
         for pending in tuple(self._pending.values()):
             if pending.deadline <= now and not pending.future.done():
-                pending.future.set_exception(QueryError("no_answer"))
+                if pending.parts:
+                    pending.future.set_result(pending.parts)
+                else:
+                    pending.future.set_exception(QueryError("no_answer"))
         for catalog in self._catalogs.collector.expire(now=now):
             self._catalogs.deliver(catalog)
         for records in self._records.collector.expire(now=now):

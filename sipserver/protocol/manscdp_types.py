@@ -9,9 +9,10 @@ Field order is the emission order of the 2022 schema; superseded elements of old
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Literal
+from typing import ClassVar
 
 from sipserver.protocol.ids import GbId
+from sipserver.protocol.manscdp_base import EXTRA, Message, ResultResponse, Root
 from sipserver.protocol.manscdp_fields import (
     FLAG,
     ID,
@@ -23,54 +24,16 @@ from sipserver.protocol.manscdp_fields import (
     TIME,
     Block,
     ItemList,
-    Repeated,
     Scalar,
     Texts,
-    read_int,
     tag,
 )
 from sipserver.protocol.manscdp_item import CatalogItem
-
-Root = Literal["Control", "Query", "Notify", "Response"]
-
-
-def _read_sn(text: str) -> int | None:
-    number = read_int(text)
-    return number if number is not None and number >= 1 else None
-
-
-SN: Final = Scalar(_read_sn, str)
-EXTRA: Final = tag("ExtraInfo", Repeated())
 
 
 def _read_duty(text: str) -> str | None:
     word = text.strip().upper()
     return word if word in {"ONDUTY", "OFFDUTY", "ALARM"} else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What every MANSCDP body starts with (§A.1): root element, CmdType, SN, DeviceID.
-
-    ``aliases`` are other spellings of CmdType that mean the same message.
-    """
-
-    root: ClassVar[Root]
-    cmd_type: ClassVar[str]
-    aliases: ClassVar[tuple[str, ...]] = ()
-
-    sn: int = field(default=0, metadata=tag("SN", SN))
-    device_id: GbId | None = field(default=None, metadata=tag("DeviceID", ID))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown:
-    """A well-formed body whose (root, CmdType) we do not know; ``root`` in lower case, ``cmd_type`` cut to 64."""
-
-    root: str
-    cmd_type: str
-    sn: int = 0
-    device_id: GbId | None = None
 
 
 # ── Notifications (§A.2.5) ───────────────────────────────────────────────────────────────────────────────────────────
@@ -119,6 +82,7 @@ class AlarmTypeParameter:
 class AlarmInfo:
     """``Info`` of an alarm: the type within its method (table of §A.2.5.3). Also ``Info`` of an alarm reset."""
 
+    control_priority: int | None = field(default=None, metadata=tag("ControlPriority", INTEGER))  # beside PTZCmd, ≤ 1.1
     alarm_method: str | None = field(default=None, metadata=tag("AlarmMethod"))
     alarm_type: int | None = field(default=None, metadata=tag("AlarmType", INTEGER))
     parameter: AlarmTypeParameter | None = field(
@@ -275,40 +239,13 @@ class PresetQuery(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigDownloadQuery(Message):
-    """Query of configuration blocks, names joined by ``/`` in ``config_type``."""
+class PersetQuery(PresetQuery):
+    """PresetQuery as edition 1.1 spells it; only for sending, both spellings are read as PresetQuery."""
 
-    root: ClassVar[Root] = "Query"
-    cmd_type: ClassVar[str] = "ConfigDownload"
-
-    config_type: str | None = field(default=None, metadata=tag("ConfigType"))
+    cmd_type: ClassVar[str] = "PersetQuery"
 
 
 # ── Responses (§A.2.6) ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultResponse(Message):
-    """What the bare acknowledgements share: ``result`` (OK True) and the ``Reason`` some devices add."""
-
-    result: bool | None = field(default=True, metadata=tag("Result", RESULT))
-    reason: str | None = field(default=None, metadata=tag("Reason"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceControlResponse(ResultResponse):
-    """Answer to those controls that have one (§9.3.1 e)."""
-
-    root: ClassVar[Root] = "Response"
-    cmd_type: ClassVar[str] = "DeviceControl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceConfigResponse(ResultResponse):
-    """Answer to a configuration write."""
-
-    root: ClassVar[Root] = "Response"
-    cmd_type: ClassVar[str] = "DeviceConfig"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -437,111 +374,5 @@ class PresetResponse(Message):
     result: bool | None = field(default=None, metadata=tag("Result", RESULT))
     sum_num: int | None = field(default=None, metadata=tag("SumNum", INTEGER))
     presets: tuple[Preset, ...] = field(default=(), metadata=tag("PresetList", ItemList(Preset, always=True)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BasicParam:
-    """Registration and heartbeat settings of a device, in seconds and counts."""
-
-    name: str | None = field(default=None, metadata=tag("Name"))
-    expiration: int | None = field(default=None, metadata=tag("Expiration", INTEGER))
-    heartbeat_interval: int | None = field(default=None, metadata=tag("HeartBeatInterval", INTEGER))
-    heartbeat_count: int | None = field(default=None, metadata=tag("HeartBeatCount", INTEGER))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigDownloadResponse(Message):
-    """Configuration of a device; of the blocks of §A.2.6.9 only BasicParam is understood here."""
-
-    root: ClassVar[Root] = "Response"
-    cmd_type: ClassVar[str] = "ConfigDownload"
-
-    result: bool | None = field(default=True, metadata=tag("Result", RESULT))
-    basic: BasicParam | None = field(default=None, metadata=tag("BasicParam", Block(BasicParam)))
-
-
-# ── Controls (§A.2.3) ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DragZoom:
-    """A box of the play window in pixels from its top left corner."""
-
-    length: int | None = field(default=None, metadata=tag("Length", INTEGER))
-    width: int | None = field(default=None, metadata=tag("Width", INTEGER))
-    mid_x: int | None = field(default=None, metadata=tag("MidPointX", INTEGER))
-    mid_y: int | None = field(default=None, metadata=tag("MidPointY", INTEGER))
-    length_x: int | None = field(default=None, metadata=tag("LengthX", INTEGER))
-    length_y: int | None = field(default=None, metadata=tag("LengthY", INTEGER))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HomePosition:
-    """Guard position: return to ``preset`` after ``reset_time`` seconds without control."""
-
-    enabled: bool | None = field(default=None, metadata=tag("Enabled", FLAG))
-    reset_time: int | None = field(default=None, metadata=tag("ResetTime", INTEGER))
-    preset: int | None = field(default=None, metadata=tag("PresetIndex", INTEGER))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PtzPrecise:
-    """Absolute position in degrees (tilt: up is smaller) and zoom factor (2022)."""
-
-    pan: float | None = field(default=None, metadata=tag("Pan", NUMBER))
-    tilt: float | None = field(default=None, metadata=tag("Tilt", NUMBER))
-    zoom: float | None = field(default=None, metadata=tag("Zoom", NUMBER))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PtzParameters:
-    """Names that go with a PTZCmd: of the preset set, or of the cruise track (2022)."""
-
-    preset_name: str | None = field(default=None, metadata=tag("PresetName"))
-    cruise_track_name: str | None = field(default=None, metadata=tag("CruiseTrackName"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceControl(Message):
-    """A control (§9.3); exactly one sub-command is set.
-
-    ``ptz`` is 16 hexadecimal digits (see ptz.py); ``iframe`` is any non-empty text (``Send``), ``iframe_2016`` the
-    spelling IFameCmd that 2016 devices understand; ``record`` Record/StopRecord, ``guard`` SetGuard/ResetGuard,
-    ``alarm`` ResetAlarm with the reset alarm in ``info``, ``teleboot`` Boot, ``track`` Auto/Manual/Stop.
-    """
-
-    root: ClassVar[Root] = "Control"
-    cmd_type: ClassVar[str] = "DeviceControl"
-
-    ptz: str | None = field(default=None, metadata=tag("PTZCmd"))
-    ptz_parameters: PtzParameters | None = field(default=None, metadata=tag("PTZCmdParams", Block(PtzParameters)))
-    teleboot: str | None = field(default=None, metadata=tag("TeleBoot"))
-    record: str | None = field(default=None, metadata=tag("RecordCmd"))
-    stream_number: int | None = field(default=None, metadata=tag("StreamNumber", INTEGER))
-    guard: str | None = field(default=None, metadata=tag("GuardCmd"))
-    alarm: str | None = field(default=None, metadata=tag("AlarmCmd"))
-    info: AlarmInfo | None = field(default=None, metadata=tag("Info", Block(AlarmInfo)))
-    iframe: str | None = field(default=None, metadata=tag("IFrameCmd"))
-    iframe_2016: str | None = field(default=None, metadata=tag("IFameCmd"))
-    drag_zoom_in: DragZoom | None = field(default=None, metadata=tag("DragZoomIn", Block(DragZoom)))
-    drag_zoom_out: DragZoom | None = field(default=None, metadata=tag("DragZoomOut", Block(DragZoom)))
-    home_position: HomePosition | None = field(default=None, metadata=tag("HomePosition", Block(HomePosition)))
-    ptz_precise: PtzPrecise | None = field(default=None, metadata=tag("PTZPreciseCtrl", Block(PtzPrecise)))
-    format_sd_card: int | None = field(default=None, metadata=tag("FormatSDCard", INTEGER))
-    track: str | None = field(default=None, metadata=tag("TargetTrack"))
+    reason: str | None = field(default=None, metadata=tag("Reason"))
     extra: tuple[str, ...] = field(default=(), metadata=EXTRA)
-
-    @property
-    def key_frame(self) -> bool:
-        """True when an immediate key frame is asked for, in either spelling."""
-        return bool(self.iframe or self.iframe_2016)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceConfig(Message):
-    """A configuration write; here the registration and heartbeat settings."""
-
-    root: ClassVar[Root] = "Control"
-    cmd_type: ClassVar[str] = "DeviceConfig"
-
-    basic: BasicParam | None = field(default=None, metadata=tag("BasicParam", Block(BasicParam)))

@@ -336,11 +336,7 @@ def test_XML_13_memory_of_ten_thousand_items_is_bounded() -> None:
 
 def sample(kind: type[Any], number: int) -> dict[str, Any]:
     """A value for every field of a record, from its type."""
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        wanted = field.metadata["kind"]
-        values[field.name] = _value(wanted, number, kind, field.name)
-    return values
+    return {field.name: _value(field.metadata["kind"], number, kind, field.name) for field in dataclasses.fields(kind)}
 
 
 def _value(wanted: Any, number: int, kind: type[Any], name: str) -> Any:
@@ -351,9 +347,10 @@ def _value(wanted: Any, number: int, kind: type[Any], name: str) -> Any:
     if isinstance(wanted, f.ItemList):
         return tuple(wanted.record(**sample(wanted.record, number + step)) for step in range(2))
     if isinstance(wanted, f.Texts):
-        return (CAMERA, CHANNEL)
+        return ("one", "two") if wanted.scalar is f.TEXT else (CAMERA, CHANNEL)
     if isinstance(wanted, f.Repeated):
-        return ("one", "two")
+        record = wanted.record
+        return ("one", "two") if record is None else tuple(record(**sample(record, number + n)) for n in range(2))
     simple = {
         f.INTEGER: number + 1,
         f.NUMBER: number + 0.5,

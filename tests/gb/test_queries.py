@@ -397,8 +397,8 @@ async def test_two_callers_share_one_synchronisation(world: World) -> None:
 
 async def test_controls_with_and_without_answer(world: World) -> None:
     key, device = await world.registered()
-    await world.sessions.move_camera(key, channel(1), Move(pan=-1, pan_speed=0x1F))
-    await world.sessions.move_camera(key, channel(1), STOP)
+    await world.sessions.controls.command(key, channel(1), Move(pan=-1, pan_speed=0x1F))
+    await world.sessions.controls.command(key, channel(1), STOP)
     sent = [message for message in device.asked if isinstance(message, DeviceControl)]
     assert [message.ptz for message in sent] == ["A50F00021F0000D5", "A50F0000000000B4"]
     assert all(message.device_id == channel(1) for message in sent)
