@@ -191,7 +191,7 @@ def check(record: Any) -> None:
         if verdict is not None and not verdict(value):
             raise OutOfRangeError(entry.metadata["tag"])
         for inner in value if isinstance(value, tuple) else (value,):
-            if dataclasses.is_dataclass(inner) and type(inner) in LIMITS:
+            if dataclasses.is_dataclass(inner):
                 check(inner)
     if isinstance(record, DeviceControl) and record.track == "Manual" and record.track_area is None:
         raise OutOfRangeError("TargetArea")
