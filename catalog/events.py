@@ -79,6 +79,96 @@ class StreamEnded:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRaised:
+    """A device reported an alarm that was not running already. `channel` None: of the device itself."""
+
+    alarm: str
+    device: DeviceKey
+    channel: ChannelKey | None
+    at: float
+    priority: int | None
+    method: int | None
+    type: int | None
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmAcknowledged:
+    """Somebody has seen an alarm."""
+
+    alarm: str
+    device: DeviceKey
+    channel: ChannelKey | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionChanged:
+    """A mobile object is somewhere else (WGS-84 degrees)."""
+
+    device: DeviceKey
+    channel: ChannelKey | None
+    at: float
+    longitude: float
+    latitude: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraTurned:
+    """A camera says where it looks: degrees and zoom factor, None for what it left out."""
+
+    device: DeviceKey
+    channel: ChannelKey | None
+    at: float
+    pan: float | None
+    tilt: float | None
+    zoom: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionChanged:
+    """A subscription to a device is in another state."""
+
+    device: DeviceKey
+    at: float
+    subscription: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEnded:
+    """A snapshot or upgrade order came to its end: done, partial or failed."""
+
+    order: str
+    device: DeviceKey
+    channel: ChannelKey | None
+    at: float
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRequested:
+    """A mobile device asks to have its live picture fetched."""
+
+    device: DeviceKey
+    channel: ChannelKey | None
+    at: float
+
+
 DomainEvent = (
-    DeviceOnline | DeviceOffline | CatalogProgress | CatalogSynced | ChannelChanged | StreamStarted | StreamEnded
+    DeviceOnline
+    | DeviceOffline
+    | CatalogProgress
+    | CatalogSynced
+    | ChannelChanged
+    | StreamStarted
+    | StreamEnded
+    | AlarmRaised
+    | AlarmAcknowledged
+    | PositionChanged
+    | CameraTurned
+    | SubscriptionChanged
+    | OrderEnded
+    | UploadRequested
 )

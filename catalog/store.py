@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import asyncpg
 import structlog
@@ -339,6 +340,47 @@ class CatalogStore:
             online,
         )
         return None if key is None else await self.channel(ChannelKey(key))
+
+    async def note_condition(
+        self, device: DeviceKey, gb_id: GbId, condition: Literal["on", "off", "vlost", "defect"], *, now: float
+    ) -> None:
+        """Keep what a directory event said of an object (see DeviceSettings.state)."""
+        await self._pool.execute(
+            "INSERT INTO object_states (device_key, gb_id, condition, at) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (device_key, gb_id) DO UPDATE SET condition = $3, at = $4",
+            device,
+            gb_id.value,
+            condition,
+            now,
+        )
+
+    async def offline_items(self, device: DeviceKey) -> list[GbId]:
+        """Address codes of a device's items whose own state is off."""
+        rows = await self._pool.fetch(
+            "SELECT gb_id FROM channels WHERE device_key = $1 AND removed_at IS NULL AND NOT online", device
+        )
+        return [GbId(row["gb_id"]) for row in rows]
+
+    async def remove_items(self, device: DeviceKey, gb_ids: Iterable[GbId], *, now: float) -> int:
+        """Withdraw items a device says it has no more (directory event DEL); how many there were. Their keys stay
+        readable in the ledger, and what hung below them is placed anew with the next answer."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(
+                "UPDATE channels SET removed_at = $3, changed_at = $3 WHERE device_key = $1 "
+                "AND gb_id = ANY($2::text[]) AND removed_at IS NULL AND NOT own RETURNING channel_key",
+                device,
+                [gb_id.value for gb_id in gb_ids],
+                now,
+            )
+            keys = [row["channel_key"] for row in rows]
+            if keys:
+                await connection.execute("DELETE FROM tree_edges WHERE child_key = ANY($1::text[])", keys)
+                await connection.execute(
+                    "UPDATE devices SET playable_count = (SELECT count(*) FROM channels WHERE device_key = $1 "
+                    "AND removed_at IS NULL AND playable) WHERE device_key = $1",
+                    device,
+                )
+        return len(keys)
 
     async def tree(
         self,

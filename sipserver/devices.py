@@ -15,11 +15,12 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from catalog.events import CatalogProgress, CatalogSynced, ChannelChanged, DomainEvent
+from catalog.events import CatalogProgress, CatalogSynced, DomainEvent
 from catalog.model import CatalogChange, DeviceInfo
 from catalog.store import CatalogTooLargeError, UnknownDeviceError
 from sipserver.bindings import STORE_DOWN, Bindings, Bound, Store, Transport
 from sipserver.control import ControlConfig, Controls
+from sipserver.directory import Directory
 from sipserver.inquiries import Inquiries, RecordFilter, RecordList
 from sipserver.listing import listed
 from sipserver.presence import Background, Presence, SessionConfig
@@ -44,13 +45,13 @@ from sipserver.protocol.manscdp import (
     Unknown,
 )
 from sipserver.queries import Queries, QueryConfig, QueryError
+from sipserver.subscriptions import Subscriptions
 
 log = structlog.get_logger("mingjian.sip")
 
 M = TypeVar("M", bound=Message)
 
 _BIG_BODY: Final = 256 * 1024
-_STATE_EVENTS: Final = frozenset(("ON", "OFF", "VLOST", "DEFECT"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,9 @@ class DeviceSessions:
         self.controls = Controls(
             self.queries, self.profiles, self.inquiries, self._background, clock=clock, config=control_config
         )
+        self.directory = Directory(
+            store, self.profiles, self._background, clock=clock, publish=publish, refresh=self.refresh
+        )
         self._notices: dict[type[Message], Callable[[RequestReceived, Bound, Any], None]] = {}
         self.presence = Presence(
             store,
@@ -121,6 +125,7 @@ class DeviceSessions:
             arrived=lambda bound: self.bound(bound, True),
             heartbeat=self.profiles.heartbeat,
         )
+        self.subscriptions: Subscriptions | None = None
         self._faulty: dict[DeviceKey, frozenset[GbId]] = {}
         bindings.listen(lambda bound, reason: self._forget_faults(bound.key))
         self._refreshing: dict[DeviceKey, asyncio.Task[None]] = {}
@@ -153,6 +158,8 @@ class DeviceSessions:
         """Let questions run out, take silent and expired devices offline, write what was seen."""
         self.queries.tick(now)
         self.controls.tick(now)
+        if self.subscriptions is not None:
+            self.subscriptions.tick(now)
         await self.presence.tick(now)
 
     def connection_lost(self, flow: Flow) -> None:
@@ -166,8 +173,20 @@ class DeviceSessions:
     def bound(self, bound: Bound, fresh: bool) -> None:
         """A device was bound: for Registrar(on_bound=…). ``fresh`` ones are asked who they are and what they have."""
         self.presence.returned(bound.key)
+        if self.subscriptions is not None:
+            self.subscriptions.bound(bound, fresh)
+        if self.profiles.of(bound.key).flag("arm_on_register") and fresh:
+            self._background.spawn(self._arm(bound.key))
         if fresh and self._config.query_on_register:
             self.refresh(bound.key)
+
+    async def _arm(self, key: DeviceKey) -> None:
+        await self.controls.guard(key, armed=True)
+
+    @property
+    def background(self) -> Background:
+        """Where work runs that outlives a message; stopped by ``stop``."""
+        return self._background
 
     # MESSAGE
 
@@ -255,11 +274,12 @@ class DeviceSessions:
         if isinstance(message, Keepalive):
             self._keepalive(event, bound, message)
         elif isinstance(message, Alarm):
+            if message.sn and message.device_id is not None and self.profiles.of(bound.key).flag("alarm_answer"):
+                answer = AlarmResponse(sn=message.sn, device_id=message.device_id)
+                self._background.spawn(self.queries.send(bound, answer))
             self.on_alarm(bound, message)
-            if message.sn and message.device_id is not None:
-                self._background.spawn(self._acknowledge(bound, message))
         elif isinstance(message, CatalogNotify):
-            self._background.spawn(self._apply_notify(bound, message))
+            self.catalog_changed(bound, message)
         elif isinstance(message, MediaStatus):
             self.on_media_status(event.dialog, message)
         elif (taker := self._notices.get(type(message))) is not None:  # type: ignore[arg-type]
@@ -299,7 +319,9 @@ class DeviceSessions:
         if faulty != before:
             self._faulty[bound.key] = faulty
             self._background.spawn(
-                self._set_channels(bound, {gb: False for gb in faulty} | {gb: True for gb in before - faulty})
+                self.directory.set_online(
+                    bound.key, {gb: False for gb in faulty} | {gb: True for gb in before - faulty}
+                )
             )
 
     def _forget_faults(self, key: DeviceKey) -> None:
@@ -315,30 +337,13 @@ class DeviceSessions:
 
     # notifications
 
-    async def _acknowledge(self, bound: Bound, alarm: Alarm) -> None:
-        await self.queries.send(bound, AlarmResponse(sn=alarm.sn, device_id=alarm.device_id))
-
-    async def _apply_notify(self, bound: Bound, message: CatalogNotify) -> None:
-        """ON/OFF set states, ADD/UPDATE (and no Event) upsert; DEL is believed only after a look at the whole."""
-        states = {i.device_id: i.event == "ON" for i in message.items if i.device_id and i.event in _STATE_EVENTS}
-        await self._set_channels(bound, states)
-        changed = [item for item in message.items if item.event in (None, "ADD", "UPDATE")]
-        if changed:
-            await self._store.apply_catalog(bound.key, listed(changed), complete=False, now=self._clock())
-        if any(item.event == "DEL" for item in message.items):
-            self.refresh(bound.key)
+    def catalog_changed(self, bound: Bound, message: CatalogNotify, *, initial: bool = False) -> None:
+        """A change of the directory, by MESSAGE or NOTIFY: see Directory."""
+        self.directory.changed(bound, message.items, initial=initial)
 
     def on_notice(self, kind: type[M], taker: Callable[[RequestReceived, Bound, M], None]) -> None:
         """Hand notices of that kind to ``taker``, after their 200."""
         self._notices[kind] = taker
-
-    async def _set_channels(self, bound: Bound, states: dict[GbId, bool]) -> None:
-        for gb_id, online in states.items():
-            channel = await self._store.set_channel_online(bound.key, gb_id, online)
-            if channel is not None:
-                self._publish(
-                    ChannelChanged(channel=channel.key, device=bound.key, at=self._clock(), online=channel.online)
-                )
 
     def _late_items(self, key: DeviceKey, items: tuple[CatalogItem, ...]) -> None:
         self._background.spawn(self._store_late(key, items))

@@ -39,8 +39,11 @@ class Dispatch:
         elif self.play(event):
             return
         elif isinstance(event, RequestReceived):
+            subscriptions = self._sessions.subscriptions
             if event.request.method == "MESSAGE":
                 self._sessions.handle(event)
+            elif subscriptions is not None and subscriptions.take(event):
+                return
             else:
                 status = _REFUSALS.get(event.request.method, 405)
                 self._transport.respond(event.transaction, status, headers=(("Allow", ALLOW),))

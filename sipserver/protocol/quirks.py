@@ -87,6 +87,7 @@ _ALL: Final = (
         "arm_on_register", False, "SetGuard after a registration: some report alarms only then.", "wvp#483, wvp#1164"
     ),
     _flag("alarm_reset", False, "Reset the device's alarm at once, so that it reports the next one.", "facts §22"),
+    _flag("alarm_target", False, "Gets the alarms of other devices (clients, decoders).", "§9.4.2 steps 5-8"),
     _flag("alarm_answer", True, "Alarm MESSAGEs get their Response.", "§9.4.2"),
     _flag("alarm_position", True, "A GPS alarm (method 4) moves the object.", "facts §22"),
     _word(

@@ -74,6 +74,7 @@ class FakeStore:
     seen: dict[DeviceKey, float] = field(default_factory=dict)
     catalogs: dict[DeviceKey, dict[GbId, ListedItem]] = field(default_factory=dict)
     states: dict[GbId, bool] = field(default_factory=dict)
+    conditions: dict[GbId, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     down: bool = False
     before_bind: Callable[[], None] = lambda: None
@@ -162,19 +163,40 @@ class FakeStore:
         if self.states.get(gb_id, True) == online:
             return None
         self.states[gb_id] = online
+        return replace(self._channel(device, gb_id), online=online, item_online=online)
+
+    def _channel(self, device: DeviceKey, gb_id: GbId) -> Channel:
+        letters = gb_id.value.translate(str.maketrans("0123456789", "abcdefghij"))
         return Channel(
-            key=ChannelKey("chn_aaaaaaaaaaaaaaaaaaaa"),
+            key=ChannelKey(f"chn_{letters[-20:]:a>20}"),
             device=device,
             device_gb_id=self.devices[device].gb_id,
             gb_id=gb_id,
             name="",
             kind=ItemKind.CAMERA,
             playable=True,
-            online=online,
-            item_online=online,
+            online=True,
+            item_online=True,
             device_online=True,
             secrecy=False,
         )
+
+    async def note_condition(self, device: DeviceKey, gb_id: GbId, condition: str, *, now: float) -> None:
+        self._call("note_condition")
+        self.conditions[gb_id] = condition
+
+    async def offline_items(self, device: DeviceKey) -> list[GbId]:
+        return [gb_id for gb_id, online in self.states.items() if not online]
+
+    async def remove_items(self, device: DeviceKey, gb_ids: Iterable[GbId], *, now: float) -> int:
+        self._call("remove_items")
+        known = self.catalogs.setdefault(device, {})
+        return sum(known.pop(gb_id, None) is not None for gb_id in gb_ids)
+
+    async def channel_by_gb(self, device: DeviceKey, gb_id: GbId) -> Channel | None:
+        if gb_id not in self.catalogs.get(device, {}):
+            return None
+        return replace(self._channel(device, gb_id), online=self.states.get(gb_id, True))
 
 
 class MemoryTransport(SipTransport):
@@ -213,6 +235,7 @@ class FakeDevice:
         self.script: Callable[[Message | Unknown], Iterable[Message | bytes]] = lambda message: ()
         self.sip_status: int | None = 200
         self.answer_first = False
+        self.subscribed: Callable[[RequestReceived], None] = lambda event: None
         self._sn = itertools.count(1)
         self._cseq = itertools.count(1)
         world.devices[(remote, connection)] = self
@@ -248,6 +271,9 @@ class FakeDevice:
 
     def _asked(self, event: RequestReceived) -> None:
         self.requests.append(event.request)
+        if event.request.method == "SUBSCRIBE":
+            self.subscribed(event)
+            return
         message = manscdp.parse(event.request.body)
         self.asked.append(message)
         if self.answer_first:
