@@ -13,14 +13,23 @@ from prometheus_client.metrics_core import Metric
 from api.completion import Completion
 from api.eventbus import EventBus
 from api.views import Views
+from catalog.alarms import Alarms
 from catalog.model import Channel
+from catalog.orders import Orders as StoredOrders
+from catalog.positions import Positions
+from catalog.settings import DeviceSettings
 from catalog.store import CatalogStore
 from sharing.lease import Lease, Zone
 from sharing.ledger import Ledger
 from sharing.people import People
 from sharing.service import Sharing
+from sipserver.control import Controls
+from sipserver.inquiries import Inquiries
+from sipserver.orders import Orders
+from sipserver.profiles import Profiles
 from sipserver.protocol.ids import DeviceKey, LeaseKey, StreamKey
-from sipserver.protocol.manscdp_types import DeviceStatusResponse
+from sipserver.protocol.manscdp_types import DeviceInfoResponse, DeviceStatusResponse
+from sipserver.subscriptions import Subscriptions
 
 MediaTransport = Literal["udp", "tcp-passive"]
 Output = Literal["flv", "ws-fmp4", "http-fmp4"]
@@ -81,6 +90,24 @@ class Devices(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signals:
+    """What requests use to ask, control and hear devices. ``snapshot_dir`` holds uploaded pictures."""
+
+    inquiries: Inquiries
+    controls: Controls
+    profiles: Profiles
+    subscriptions: Subscriptions
+    orders: Orders
+    settings: DeviceSettings
+    alarms: Alarms
+    positions: Positions
+    stored_orders: StoredOrders
+    query_info: Callable[[DeviceKey], Awaitable[DeviceInfoResponse]]
+    snapshot_dir: Path
+    upload_base: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One line of /readyz. `probe` returns or raises; a failing check that is not `required` only degrades."""
 
@@ -114,3 +141,4 @@ class Services:
     metric_sources: tuple[MetricSource, ...] = ()
     checks: tuple[Check, ...] = ()
     rights_changed: Callable[[], None] = lambda: None
+    signals: Signals | None = None

@@ -52,6 +52,7 @@ class UserOut(Answer):
     scope: list[str]
     may_listen: bool = Field(description="Whether the pictures this account watches come with their sound.")
     disabled: bool
+    may_control: bool = Field(default=False, description="May move the cameras of the scope.")
     must_change_password: bool
     created_at: Instant
     last_login_at: Instant | None = None
@@ -79,6 +80,7 @@ class UserChange(Body):
         default=None, description="Withdrawn, running pictures lose their sound; given, the next picture has it."
     )
     disabled: bool | None = None
+    may_control: bool | None = None
     password: Password | None = Field(default=None, description="New one-time password; ends the user's sessions.")
     reset_password: bool = Field(default=False, description="Make a new one-time password and show it once.")
 
@@ -107,6 +109,7 @@ def _out(user: User, password: str | None = None) -> UserOut:
         scope=list(user.scope),
         may_listen=user.may_listen,
         disabled=not user.enabled,
+        may_control=user.may_control,
         must_change_password=user.must_change_password,
         created_at=instant(user.created_at),
         last_login_at=instant_or_none(user.last_login_at),
@@ -171,6 +174,8 @@ async def change(key: UserPath, body: UserChange, services: Backend, me: Current
             enabled=None if body.disabled is None else not body.disabled,
             password=body.password or made,
         )
+        if body.may_control is not None and body.may_control != user.may_control:
+            user = await services.people.allow_control(UserKey(key), body.may_control, actor=me.key)
     except PeopleError as error:
         raise people_problem(error) from error
     return _out(user, made)

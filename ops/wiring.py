@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from api.app import create_app
 from api.completion import Completion
 from api.eventbus import EventBus
-from api.services import ApiConfig, Check, Services
+from api.services import ApiConfig, Check, Services, Signals
 from api.views import Views
 from catalog.secrets import SecretBox
 from catalog.store import CatalogStore
@@ -159,6 +159,7 @@ async def _build(
         clock=clock,
         token=token,
         store=store,
+        pool=storage.pool,
         replay=ValkeyReplayGuard(storage.valkey),
         nonce_secret=secret_bytes(secret_dir / "nonce.key"),
         publish=bus.publish,
@@ -221,6 +222,7 @@ async def _build(
         metric_sources=metric_sources(platform),
         checks=_checks(storage, media, signalling),
         rights_changed=rights.changed,
+        signals=_signals(config, signalling),
     )
     web = WebServer(create_app(services), host=http.host, port=http.port)
     await web.start()
@@ -231,6 +233,25 @@ async def _build(
     platform.first_password = await people.ensure_administrator()
     calm_collector()
     return platform
+
+
+def _signals(config: Config, signalling: Signalling) -> Signals:
+    folder = config.data_dir / "snapshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    devices = signalling.devices
+    return Signals(
+        inquiries=devices.inquiries,
+        controls=devices.controls,
+        profiles=devices.profiles,
+        subscriptions=signalling.subscriptions,
+        orders=signalling.orders,
+        settings=signalling.settings,
+        alarms=signalling.alarms,
+        positions=signalling.positions,
+        stored_orders=signalling.stored_orders,
+        query_info=devices.query_device_info,
+        snapshot_dir=folder,
+    )
 
 
 def _media_plane(config: Config, listeners: list[Callable[[MediaEvent], None]]) -> MediaPlane:

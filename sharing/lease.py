@@ -82,6 +82,16 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Permission for one act on one channel that moves no media, such as turning it; its row is at `ledger_seq`."""
+
+    user: UserKey
+    channel: ChannelKey
+    action: Action
+    ledger_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ViewStats:
     """What was delivered under a lease, for its completion row: bytes, frames, dropped frames, seconds of picture."""
 

@@ -62,6 +62,7 @@ class User:
     created_at: float
     last_login_at: float | None = None
     may_listen: bool = False
+    may_control: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +355,15 @@ class People:
         self._on_rights_changed()
         return await self._required(key)
 
+    async def allow_control(self, key: UserKey, allowed: bool, *, actor: UserKey | None) -> User:
+        """Give or take the right to move cameras. Raises PeopleError."""
+        await self._required(key)
+        facts = {"action": "RIGHT_CHANGED", "target": key, "may_control": allowed}
+        await self._ledger.append(EntryKind.ADMIN, facts, user=actor)
+        await self._pool.execute("UPDATE users SET may_control = $2 WHERE user_key = $1", key, allowed)
+        self._on_rights_changed()
+        return await self._required(key)
+
     async def remove_user(self, key: UserKey, *, actor: UserKey | None) -> None:
         """Withdraw an account; its key stays in the ledger. Raises PeopleError."""
         async with self._pool.acquire() as connection, connection.transaction():
@@ -523,4 +533,5 @@ def _user(row: Mapping[str, Any]) -> User:
         created_at=row["created_at"],
         last_login_at=row["last_login_at"],
         may_listen=row["may_listen"],
+        may_control=row["may_control"],
     )

@@ -33,11 +33,12 @@ NATIONAL = Profile(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFacts:
     """Who asks. `watcher`: holds the role of duty watch; `active`: enabled, and no password change is due;
-    `listener`: holds the right to sound (of use to a watcher only)."""
+    `listener`: holds the right to sound, `may_control`: to move cameras (of use to a watcher only)."""
 
     active: bool
     watcher: bool
     listener: bool = False
+    may_control: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,8 @@ _BASES: dict[str, tuple[tuple[str, str], ...]] = {
     "secrecy": (("", "N15"), ("50", "CQ15")),
     "profile": (("", "N34"),),
 }
+# What duty watch includes: the live picture, what the device has recorded and reports (not the recordings themselves).
+_ON_DUTY = frozenset({Action.VIEW_LIVE, Action.RECORDINFO, Action.EVENTSUB})
 _REFUSED_ACTIONS = {
     Action.AUDIO: ("E_AUDIO_NOT_GRANTED", "audio", "sound is a right of its own, and it has not been granted"),
     Action.PTZ: ("E_ACTION_NOT_GRANTED", "range", "cameras keep their filed range; moving them is not granted"),
@@ -187,7 +190,9 @@ def _user(facts: Facts) -> Decision | None:
 
 
 def _action(facts: Facts) -> Decision | None:
-    if facts.action is Action.VIEW_LIVE:
+    if facts.action in _ON_DUTY:
+        return None
+    if facts.action is Action.PTZ and facts.user is not None and facts.user.may_control:
         return None
     default = ("E_ACTION_NOT_GRANTED", "access", "this action is not granted to duty watch")
     return refuse(*_REFUSED_ACTIONS.get(facts.action, default))

@@ -30,6 +30,7 @@ class EntryKind(StrEnum):
 
     SYSTEM = "system"
     INTENT = "intent"
+    ACT = "act"
     REFUSAL = "refusal"
     END = "end"
     END_BY_CRASH = "end_by_crash"

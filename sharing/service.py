@@ -11,7 +11,7 @@ import structlog
 from catalog.model import Channel, NodeKey
 from catalog.store import CatalogStore
 from sharing import policy
-from sharing.lease import Action, Client, Lease, Refusal, Renewals, ViewStats
+from sharing.lease import Action, Client, Lease, Permit, Refusal, Renewals, ViewStats
 from sharing.ledger import Entry, EntryConflictError, EntryKind, Ledger, LedgerUnavailableError
 from sharing.people import People, Role, User
 from sipserver.protocol.ids import ChannelKey, LeaseKey, UserKey, new_key
@@ -110,6 +110,38 @@ class Sharing:
         )
         self._open[key] = (lease, client)
         return lease
+
+    async def permit(
+        self,
+        user: UserKey,
+        channel: ChannelKey,
+        action: Action,
+        purpose: str,
+        client: Client,
+        *,
+        detail: str | None = None,
+    ) -> Permit | Refusal:
+        """Decide and register one act that moves no media (PTZ, RECORDINFO, EVENTSUB); `detail` says which.
+
+        As with `authorize` the row is durable first, a refusal is a row too, and a ledger that is down is a refusal.
+        """
+        try:
+            person = await self._people.user(user)
+            found, hidden = await self._find(person, channel)
+        except _DATABASE_ERRORS as error:
+            log.error("facts_unavailable", error=type(error).__name__)
+            return _refusal(policy.LEDGER_UNAVAILABLE, None)
+        decision = policy.decide(self._facts(person, found, action, purpose, client, renewal=False))
+        facts = self._row(decision, person, found, client, action=action, purpose=purpose)
+        facts["detail"] = detail
+        if not decision.allow:
+            facts["hidden"] = hidden
+            return await self._refuse(decision, facts, user=user, channel=channel, lease=None)
+        try:
+            entry = await self._ledger.append(EntryKind.ACT, facts, user=user, channel=channel, lease=None)
+        except LedgerUnavailableError:
+            return _refusal(policy.LEDGER_UNAVAILABLE, None)
+        return Permit(user=user, channel=channel, action=action, ledger_seq=entry.seq)
 
     async def renew(self, lease: LeaseKey) -> Lease | Refusal:
         """Decide again on present facts and extend `not_after`, or refuse (with a row). An ended lease is refused.
@@ -216,8 +248,12 @@ class Sharing:
         user = None
         if person is not None:
             active = person.enabled and not person.must_change_password
-            watcher = Role.WATCHER in person.roles
-            user = policy.UserFacts(active=active, watcher=watcher, listener=person.may_listen)
+            user = policy.UserFacts(
+                active=active,
+                watcher=Role.WATCHER in person.roles,
+                listener=person.may_listen,
+                may_control=person.may_control,
+            )
         channel = None
         if found is not None:
             channel = policy.ChannelFacts(

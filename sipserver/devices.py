@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -126,6 +126,7 @@ class DeviceSessions:
             heartbeat=self.profiles.heartbeat,
         )
         self.subscriptions: Subscriptions | None = None
+        self.on_tick: list[Callable[[float], Awaitable[None]]] = []
         self._faulty: dict[DeviceKey, frozenset[GbId]] = {}
         bindings.listen(lambda bound, reason: self._forget_faults(bound.key))
         self._refreshing: dict[DeviceKey, asyncio.Task[None]] = {}
@@ -160,6 +161,8 @@ class DeviceSessions:
         self.controls.tick(now)
         if self.subscriptions is not None:
             self.subscriptions.tick(now)
+        for also in self.on_tick:
+            await also(now)
         await self.presence.tick(now)
 
     def connection_lost(self, flow: Flow) -> None:
@@ -168,6 +171,8 @@ class DeviceSessions:
 
     async def removed(self, key: DeviceKey) -> None:
         """An administrator withdrew the device: forget its binding at once (the store already has)."""
+        if self.subscriptions is not None:
+            self.subscriptions.forget(key)
         await self.presence.removed(key)
 
     def bound(self, bound: Bound, fresh: bool) -> None:
@@ -279,7 +284,7 @@ class DeviceSessions:
                 self._background.spawn(self.queries.send(bound, answer))
             self.on_alarm(bound, message)
         elif isinstance(message, CatalogNotify):
-            self.catalog_changed(bound, message)
+            self.directory.changed(bound, message.items)
         elif isinstance(message, MediaStatus):
             self.on_media_status(event.dialog, message)
         elif (taker := self._notices.get(type(message))) is not None:  # type: ignore[arg-type]
@@ -336,10 +341,6 @@ class DeviceSessions:
             self._refuse(event, "sender_not_registered")
 
     # notifications
-
-    def catalog_changed(self, bound: Bound, message: CatalogNotify, *, initial: bool = False) -> None:
-        """A change of the directory, by MESSAGE or NOTIFY: see Directory."""
-        self.directory.changed(bound, message.items, initial=initial)
 
     def on_notice(self, kind: type[M], taker: Callable[[RequestReceived, Bound, M], None]) -> None:
         """Hand notices of that kind to ``taker``, after their 200."""

@@ -12,6 +12,7 @@ from tests.fixtures_db import NOON
 
 WATCHER = UserFacts(active=True, watcher=True)
 LISTENER = UserFacts(active=True, watcher=True, listener=True)
+ON_DUTY = (Action.VIEW_LIVE, Action.RECORDINFO, Action.EVENTSUB)
 CAMERA = ChannelFacts(in_scope=True, playable=True, secrecy=False)
 GOOD = Facts(now=NOON, user=WATCHER, action=Action.VIEW_LIVE, purpose="DUTY_WATCH", channel=CAMERA)
 
@@ -91,8 +92,8 @@ def test_refusals(facts: Facts, code: str, status: int, articles: tuple[str, ...
 
 
 def test_only_one_combination_of_all_is_allowed() -> None:
-    rights = itertools.product((True, False), repeat=3)
-    users = [None, *(UserFacts(active=a, watcher=w, listener=s) for a, w, s in rights)]
+    rights = itertools.product((True, False), repeat=4)
+    users = [None, *(UserFacts(active=a, watcher=w, listener=s, may_control=c) for a, w, s, c in rights)]
     channels = [
         None,
         *(ChannelFacts(in_scope=s, playable=p, secrecy=c) for s, p, c in itertools.product((True, False), repeat=3)),
@@ -111,13 +112,17 @@ def test_only_one_combination_of_all_is_allowed() -> None:
         if decide(facts).allow
     ]
     for facts in allowed:
-        assert facts.user in (WATCHER, LISTENER)
-        assert (facts.action, facts.purpose) == (Action.VIEW_LIVE, "DUTY_WATCH")
+        assert facts.user is not None
+        assert (facts.user.active, facts.user.watcher) == (True, True)
+        assert facts.purpose == "DUTY_WATCH"
+        assert facts.action in ON_DUTY or (facts.action is Action.PTZ and facts.user.may_control)
         assert facts.channel is not None
         assert facts.channel.in_scope
         assert facts.channel.playable
         assert not (facts.channel.secrecy and facts.zone is Zone.INTERNET)
-    assert len(allowed) == 2 * 2 * 3  # with sound or not × renewal or not × (secret only in the private zone)
+    # with sound or not × renewal or not × (secret only in the private zone)
+    # × (three acts with or without the right to control, and PTZ)
+    assert len(allowed) == 2 * 2 * 3 * (len(ON_DUTY) * 2 + 1)
 
 
 def test_hidden_and_absent_are_one() -> None:
