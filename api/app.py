@@ -9,7 +9,22 @@ import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from api import auth, channels, console_files, devices, docs, events, health, ledger, problems, streams, users
+from api import (
+    alarms,
+    auth,
+    channels,
+    console_files,
+    controls,
+    device_queries,
+    devices,
+    docs,
+    events,
+    health,
+    ledger,
+    problems,
+    streams,
+    users,
+)
 from api.background import Background
 from api.metrics import HttpMetrics
 from api.middleware import Outermost
@@ -48,8 +63,22 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     for error in (LedgerUnavailableError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
         app.add_exception_handler(error, _store_is_down)
-    for module in (auth, users, devices, channels, streams, ledger, events, health, docs):
+    for module in (
+        auth,
+        users,
+        devices,
+        device_queries,
+        channels,
+        controls,
+        alarms,
+        streams,
+        ledger,
+        events,
+        health,
+        docs,
+    ):
         app.include_router(module.router)
+    app.include_router(device_queries.channels)
     config = services.config
     app.include_router(
         console_files.router(config.console_dir, media_port=config.media_port, media_origin=config.media_origin)

@@ -118,6 +118,8 @@ async def logout(services: Backend, me: CurrentUser) -> None:
     """Ends the session of the token and every view opened with it."""
     for view in services.views.open_views(session_id=me.session_id):
         await services.play.close(view.key, reason="logout")
+    if services.signals is not None:
+        services.signals.controls.owner_gone(me.session_id)
     await services.people.logout(me.token)
 
 

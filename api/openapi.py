@@ -27,6 +27,8 @@ TAGS: Final = [
     {"name": "users", "description": "Accounts and roles (administrators)."},
     {"name": "devices", "description": "Devices and lower platforms that may register (administrators)."},
     {"name": "channels", "description": "Cameras and their trees, within one's scope."},
+    {"name": "control", "description": "Moving cameras, for those who may."},
+    {"name": "alarms", "description": "Alarms, positions and snapshots."},
     {"name": "streams", "description": "Live views: decided, recorded, then shown."},
     {"name": "ledger", "description": "The access ledger and its proofs (auditors)."},
     {"name": "events", "description": "Live events."},

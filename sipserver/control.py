@@ -215,6 +215,11 @@ class Controls:
             if motion.moving and motion.deadline <= now:
                 self._dead(key, motion)
 
+    @property
+    def hold(self) -> float:
+        """Seconds a movement goes on without being renewed."""
+        return self._config.hold
+
     def moving(self) -> int:
         """How many cameras move or are being stopped, for metrics and tests."""
         return len(self._motions)

@@ -31,13 +31,14 @@ from catalog.model import (
 )
 from catalog.store import CatalogStore, DuplicateDeviceError, UnknownDeviceError
 from ops.observe import make_registry
-from sharing.lease import Action, Client, Lease, Refusal, Renewals, ViewStats
+from sharing.lease import Action, Client, Lease, Permit, Refusal, Renewals, ViewStats
 from sharing.ledger import Entry, EntryKind, InclusionProof, Ledger, LedgerUnavailableError, TreeHead
 from sharing.people import LoginOk, LoginRefused, People, PeopleError, Role, Session, User
 from sharing.service import Sharing
 from sipserver.play import PlayError
 from sipserver.protocol.ids import ChannelKey, DeviceKey, GbId, LeaseKey, StreamKey, UserKey, new_key
 from sipserver.protocol.manscdp_types import DeviceStatusResponse
+from tests.api.signals import no_signals
 
 NOW = 1_795_233_600.0
 CAMERA_CODE = "34020000001320000001"
@@ -358,6 +359,22 @@ class FakeSharing(Sharing):
         self.open[lease.key] = lease
         return lease
 
+    async def permit(
+        self,
+        user: UserKey,
+        channel: ChannelKey,
+        action: Action,
+        purpose: str,
+        client: Client,
+        *,
+        detail: str | None = None,
+    ) -> Permit | Refusal:
+        decision = await self.authorize(user, channel, action, purpose, client)
+        if isinstance(decision, Refusal):
+            return decision
+        del self.open[decision.key]
+        return Permit(user=user, channel=channel, action=action, ledger_seq=decision.ledger_seq)
+
     async def renew(self, lease: LeaseKey) -> Lease | Refusal:
         if self.refusal is not None:
             return self.refusal
@@ -504,6 +521,7 @@ class World:
             registry=make_registry(),
             checks=(Check(name="database", probe=_fine),),
             rights_changed=self._rights_changed,
+            signals=no_signals(console_dir),
         )
         self.app: FastAPI = create_app(self.services)
 
