@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import structlog
 from fastapi import APIRouter, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, Response
 from pydantic import Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
@@ -50,6 +51,12 @@ SPARE_PICTURES: Final = 2
 _FILE_NAME = re.compile(r"(\d{20})02(\d{17})(\d{2})", re.ASCII)
 _MAGIC: Final = ((b"\xff\xd8\xff", "image/jpeg", ".jpg"), (b"\x89PNG\r\n\x1a\n", "image/png", ".png"))
 _PART = re.compile(rb'filename="([^"\r\n]{1,120})"', re.IGNORECASE)
+
+
+AlarmPath = Annotated[str, PathParameter(max_length=64, description="Key of the alarm.")]
+OrderPath = Annotated[str, PathParameter(max_length=64, description="Key of the order.")]
+PicturePath = Annotated[str, PathParameter(max_length=64, description="Key of the picture.")]
+Ticket = Annotated[str, PathParameter(max_length=128, description="The secret of the address.")]
 
 
 class AlarmOut(Answer):
@@ -154,9 +161,9 @@ async def alarms(
     services: Backend,
     signals: Signalling,
     me: CurrentUser,
-    device: Annotated[str | None, Query(max_length=64)] = None,
-    channel: Annotated[str | None, Query(max_length=64)] = None,
-    open_only: bool = False,
+    device: Annotated[str | None, Query(pattern=r"^[a-z]{3}_[a-z0-9]{1,60}$", description="Key; leave out for all.")] = None,
+    channel: Annotated[str | None, Query(pattern=r"^[a-z]{3}_[a-z0-9]{1,60}$", description="Key; leave out for all.")] = None,
+    open_only: Annotated[bool, Query(description="Only those nobody has acknowledged.")] = False,
     cursor: Cursor = None,
     limit: Limit = 100,
 ) -> PageOf[AlarmOut]:
@@ -176,7 +183,9 @@ async def alarms(
 
 
 @router.post("/alarms/{alarm}/acknowledge", summary="Acknowledge an alarm")
-async def acknowledge(*, alarm: str, body: AckIn, services: Backend, signals: Signalling, me: CurrentUser) -> AlarmOut:
+async def acknowledge(
+    *, alarm: AlarmPath, body: AckIn, services: Backend, signals: Signalling, me: CurrentUser
+) -> AlarmOut:
     """The first acknowledgement counts; 404 outside the caller's scope."""
     within = await services.sharing.within(me.key)
     if await signals.alarms.alarm(alarm[:64], within=within) is None:
@@ -200,8 +209,8 @@ async def positions(
     signals: Signalling,
     me: CurrentUser,
     client: Caller,
-    since: Annotated[str | None, Query(max_length=40)] = None,
-    until: Annotated[str | None, Query(max_length=40)] = None,
+    since: Annotated[str | None, Query(max_length=40, description="RFC 3339; without a zone Beijing time.")] = None,
+    until: Annotated[str | None, Query(max_length=40, description="RFC 3339; without a zone Beijing time.")] = None,
 ) -> TrackOut:
     """The act is a ledger row (EVENTSUB)."""
     channel = await permitted(services, me, key, Action.EVENTSUB, purpose, client, "positions")
@@ -248,7 +257,7 @@ async def _order(services: Backend, signals: Signalling, me: CurrentUser, key: s
 
 
 @router.get("/snapshots/{order}", summary="An order of pictures")
-async def snapshots(*, order: str, services: Backend, signals: Signalling, me: CurrentUser) -> SnapshotsOut:
+async def snapshots(*, order: OrderPath, services: Backend, signals: Signalling, me: CurrentUser) -> SnapshotsOut:
     """With the keys of the pictures that came."""
     found = await _order(services, signals, me, order)
     pictures = [one.key for one in await signals.stored_orders.snapshots(found.key)]
@@ -258,8 +267,8 @@ async def snapshots(*, order: str, services: Backend, signals: Signalling, me: C
 @router.get("/snapshots/{order}/{picture}", summary="One picture", response_class=FileResponse)
 async def picture(
     *,
-    order: str,
-    picture: str,
+    order: OrderPath,
+    picture: PicturePath,
     purpose: AskedPurpose,
     services: Backend,
     signals: Signalling,
@@ -276,8 +285,7 @@ async def picture(
 
 
 @router.post("/snapshot-uploads/{ticket}", status_code=204, summary="A camera uploads a picture")
-@router.put("/snapshot-uploads/{ticket}", status_code=204, include_in_schema=False)
-async def upload(*, ticket: str, request: Request, services: Backend, signals: Signalling) -> Response:
+async def upload(*, ticket: Ticket, request: Request, services: Backend, signals: Signalling) -> Response:
     """Open to whoever knows the address, which is secret, for one order and some minutes; JPEG or PNG, at most 1 MiB.
 
     Raw or multipart bodies. 404 for an address that is not (or no longer) good, 409 when the order has all it wants.
@@ -308,6 +316,12 @@ async def upload(*, ticket: str, request: Request, services: Backend, signals: S
         raise conflict("order_full", "The order has this picture, or all it wants.")
     await signals.orders.look(order.session)
     return Response(status_code=204)
+
+
+@router.put("/snapshot-uploads/{ticket}", status_code=204, summary="A camera puts a picture")
+async def put(*, ticket: Ticket, request: Request, services: Backend, signals: Signalling) -> Response:
+    """As POST; the standard names no method."""
+    return await upload(ticket=ticket, request=request, services=services, signals=signals)
 
 
 def _write(path: Path, body: bytes) -> None:

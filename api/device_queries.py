@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field, StringConstraints
 
 from api.asking import AskedPurpose, Signalling, device_errors, found_device, online, permitted
@@ -95,7 +95,7 @@ async def records(
     signals: Signalling,
     me: CurrentUser,
     client: Caller,
-    kind: Literal["all", "time", "alarm", "manual"] = "all",
+    kind: Annotated[Literal["all", "time", "alarm", "manual"], Query(description="Why it was recorded.")] = "all",
 ) -> RecordsOut:
     """Sends RecordInfo queries for at most 31 days. The list is no recording; the act is a ledger row (RECORDINFO)."""
     begin, stop = moment(start, "start"), moment(end, "end")
@@ -146,7 +146,7 @@ async def cruise_tracks(
 async def cruise_track(
     *,
     key: ChannelPath,
-    number: int,
+    number: Annotated[int, Path(ge=0, le=255, description="0 is the first.")],
     purpose: AskedPurpose,
     services: Backend,
     signals: Signalling,
@@ -156,7 +156,7 @@ async def cruise_track(
     """Needs the right to control."""
     channel = online(await permitted(services, me, key, Action.PTZ, purpose, client, "cruise_track"))
     with device_errors():
-        found = await signals.inquiries.cruise_track(channel.device, channel.gb_id, max(0, min(number, 255)))
+        found = await signals.inquiries.cruise_track(channel.device, channel.gb_id, number)
     return ListOut(items=[to_json(point) for point in found.points])
 
 
@@ -293,7 +293,7 @@ async def read_config(
     types: Annotated[str, Query(max_length=200, description="ConfigType names joined by `/`.")],
     services: Backend,
     signals: Signalling,
-    channel: Annotated[str | None, Query(max_length=64)] = None,
+    channel: Annotated[str | None, Query(pattern=r"^chn_[a-z0-9]{1,60}$", description="Key of a channel of it.")] = None,
 ) -> ObjectOut:
     """Sends a ConfigDownload query. Passwords in the answer are left out."""
     device = await found_device(services, key)

@@ -146,8 +146,8 @@ async def _frames(services: Services, me: Principal, bus: Subscription, metrics:
         200: {
             "description": "Kinds: device_online, device_offline, catalog_progress, catalog_synced, "
             "catalog_sync_failed, channel_changed, alarm_raised, alarm_acknowledged, position_changed, "
-            "camera_turned, subscription_changed, order_ended, upload_requested, source_started, source_ended, stream_ended (own views), "
-            "lagged (events were dropped: read anew).",
+            "camera_turned, subscription_changed, order_ended, upload_requested, source_started, "
+            "source_ended, stream_ended (own views), lagged (events were dropped: read anew).",
             "content": {
                 "text/event-stream": {
                     "schema": {"type": "string"},

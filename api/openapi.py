@@ -43,6 +43,7 @@ _TEXTS: Final = {
     "404": "No such resource, or none the caller may know of.",
     "409": "The state of the resource does not allow this now.",
     "413": "The body is larger than 1 MiB.",
+    "415": "The body is no picture.",
     "422": "The request is not valid; `errors` names the fields.",
     "429": "Too many attempts; see `Retry-After`.",
     "502": "The camera or its platform refused or answered nonsense.",
@@ -108,7 +109,29 @@ def _operation(operation: dict[str, Any], method: str, path: str, cell: Cell) ->
     operation["responses"] = dict(sorted(responses.items()))
 
 
+# What asking or telling a device may come to.
+_DEVICE_ROUTES: Final = (
+    "POST /api/v1/channels/{key}/ptz",
+    "POST /api/v1/channels/{key}/presets",
+    "GET /api/v1/channels/{key}/presets",
+    "GET /api/v1/channels/{key}/home-position",
+    "GET /api/v1/channels/{key}/cruise-tracks",
+    "GET /api/v1/channels/{key}/cruise-tracks/{number}",
+    "GET /api/v1/channels/{key}/ptz-position",
+    "GET /api/v1/channels/{key}/records",
+    "POST /api/v1/channels/{key}/snapshots",
+    "GET /api/v1/devices/{key}/info",
+    "GET /api/v1/devices/{key}/config",
+    "POST /api/v1/devices/{key}/config",
+    "POST /api/v1/devices/{key}/control",
+    "POST /api/v1/devices/{key}/reboot",
+    "POST /api/v1/devices/{key}/upgrade",
+    "GET /api/v1/devices/{key}/sd-cards",
+)
 _EXTRA: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(_DEVICE_ROUTES, ("409", "502", "504")),
+    "POST /api/v1/snapshot-uploads/{ticket}": ("409", "413", "415"),
+    "PUT /api/v1/snapshot-uploads/{ticket}": ("409", "413", "415"),
     "POST /api/v1/login": ("401", "429"),
     "POST /api/v1/me/password": ("429",),
     "POST /api/v1/users": ("409",),

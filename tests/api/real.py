@@ -4,6 +4,7 @@ are stand-ins."""
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -16,8 +17,12 @@ from api.completion import Completion
 from api.eventbus import EventBus
 from api.services import ApiConfig, Services
 from api.views import Views
+from catalog.alarms import Alarms
 from catalog.model import Channel, ChannelFilter, Device, NodeKey
+from catalog.orders import Orders
+from catalog.positions import Positions
 from catalog.secrets import SecretBox
+from catalog.settings import DeviceSettings
 from catalog.store import CatalogStore
 from ops.observe import make_registry
 from sharing.lease import Client
@@ -27,6 +32,7 @@ from sharing.people import LoginOk, People, Role, User
 from sharing.service import Sharing
 from sipserver.protocol.ids import GbId
 from tests.api.fakes import FakeDevices, FakePlay
+from tests.api.signals import no_signals
 from tests.fixtures_db import FakeClock
 
 PASSWORD = "Right-horse-battery-7"
@@ -79,6 +85,13 @@ class RealWorld:
             completion=self.completion,
             registry=make_registry(),
             rights_changed=self._rights_changed,
+            signals=replace(
+                no_signals(console_dir),
+                alarms=Alarms(pool),
+                positions=Positions(pool),
+                stored_orders=Orders(pool),
+                settings=DeviceSettings(pool),
+            ),
         )
         self.app: FastAPI = create_app(self.services)
         self.users: dict[Role, User] = {}

@@ -104,6 +104,15 @@ GOOD: dict[str, dict[str, Any]] = {
     "PATCH /api/v1/users/{key}": {},
     "POST /api/v1/devices": {"gb_id": "34020000001320000009", "name": "n"},
     "POST /api/v1/streams": {"channel": "chn_" + "a" * 20, "purpose": "DUTY_WATCH"},
+    "POST /api/v1/channels/{key}/ptz": {"purpose": "DUTY_WATCH", "command": {"kind": "stop"}},
+    "POST /api/v1/channels/{key}/presets": {"purpose": "DUTY_WATCH", "action": "call", "number": 1},
+    "POST /api/v1/channels/{key}/snapshots": {"purpose": "DUTY_WATCH"},
+    "POST /api/v1/alarms/{alarm}/acknowledge": {"note": "n"},
+    "POST /api/v1/devices/{key}/config": {"config": {"FrameMirror": 1}},
+    "POST /api/v1/devices/{key}/control": {"kind": "guard_set"},
+    "POST /api/v1/devices/{key}/upgrade": {"firmware": "V2", "url": "http://x.test/f", "manufacturer": "m"},
+    "PUT /api/v1/devices/{key}/quirks": {"chosen": {}},
+    "PUT /api/v1/devices/{key}/subscriptions": {"items": []},
 }
 
 

@@ -41,7 +41,7 @@ class MemoryAlarms(Alarms):
     async def alarm(self, key: str, *, within: Sequence[NodeKey] | None = None) -> AlarmEntry | None:
         return next((entry for entry in self.entries if entry.key == key), None)
 
-    async def alarms(self, **wanted: Any) -> Page[AlarmEntry]:  # type: ignore[override]
+    async def alarms(self, **wanted: Any) -> Page[AlarmEntry]:
         return Page(items=tuple(reversed(self.entries)), cursor=None)
 
     async def acknowledge(self, key: str, *, by: str, note: str | None, now: float) -> AlarmEntry | None:
