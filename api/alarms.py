@@ -161,8 +161,12 @@ async def alarms(
     services: Backend,
     signals: Signalling,
     me: CurrentUser,
-    device: Annotated[str | None, Query(pattern=r"^[a-z]{3}_[a-z0-9]{1,60}$", description="Key; leave out for all.")] = None,
-    channel: Annotated[str | None, Query(pattern=r"^[a-z]{3}_[a-z0-9]{1,60}$", description="Key; leave out for all.")] = None,
+    device: Annotated[
+        str | None, Query(pattern=r"^[a-z]{3}_[a-z0-9]{1,60}$", description="Key; leave out for all.")
+    ] = None,
+    channel: Annotated[
+        str | None, Query(pattern=r"^[a-z]{3}_[a-z0-9]{1,60}$", description="Key; leave out for all.")
+    ] = None,
     open_only: Annotated[bool, Query(description="Only those nobody has acknowledged.")] = False,
     cursor: Cursor = None,
     limit: Limit = 100,

@@ -293,7 +293,9 @@ async def read_config(
     types: Annotated[str, Query(max_length=200, description="ConfigType names joined by `/`.")],
     services: Backend,
     signals: Signalling,
-    channel: Annotated[str | None, Query(pattern=r"^chn_[a-z0-9]{1,60}$", description="Key of a channel of it.")] = None,
+    channel: Annotated[
+        str | None, Query(pattern=r"^chn_[a-z0-9]{1,60}$", description="Key of a channel of it.")
+    ] = None,
 ) -> ObjectOut:
     """Sends a ConfigDownload query. Passwords in the answer are left out."""
     device = await found_device(services, key)
