@@ -183,10 +183,8 @@ async def move(
     channel = online(await permitted(services, me, key, Action.PTZ, body.purpose, client, command.kind))
     with device_errors():
         if isinstance(command, Move | Lens):
-            order = ptz.Move if isinstance(command, Move) else ptz.Lens
-            await controls.move(
-                channel.device, channel.gb_id, order(**command.model_dump(exclude={"kind"})), owner=me.session_id
-            )
+            order = _movement(command)
+            await controls.move(channel.device, channel.gb_id, order, owner=me.session_id)
             return DoneOut(hold=controls.hold)
         if isinstance(command, Track):
             await _track(
@@ -195,6 +193,25 @@ async def move(
         else:
             await _order(controls, channel, command)
     return DoneOut()
+
+
+def _movement(command: Move | Lens) -> ptz.Move | ptz.Lens:
+    """The frame's values: an axis at rest has no speed."""
+    if isinstance(command, Lens):
+        return ptz.Lens(
+            focus=command.focus,
+            iris=command.iris,
+            focus_speed=command.focus_speed if command.focus else 0,
+            iris_speed=command.iris_speed if command.iris else 0,
+        )
+    return ptz.Move(
+        pan=command.pan,
+        tilt=command.tilt,
+        zoom=command.zoom,
+        pan_speed=command.pan_speed if command.pan else 0,
+        tilt_speed=command.tilt_speed if command.tilt else 0,
+        zoom_speed=command.zoom_speed if command.zoom else 0,
+    )
 
 
 async def _stop(

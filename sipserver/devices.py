@@ -432,6 +432,13 @@ class DeviceSessions:
             self._background.keep(task)
         return await asyncio.shield(task)
 
+    async def sync_below(self, device: DeviceKey, target: GbId) -> CatalogChange:
+        """Fetch what lies below one object of a lower platform (annex J) and merge it; nothing is removed. Raises
+        QueryError."""
+        bound = self.queries.require(device)
+        found = await self.queries.catalog(bound, target)
+        return await self._store.apply_catalog(device, listed(found.items), complete=False, now=self._clock())
+
     async def _sync(self, device: DeviceKey) -> SyncResult:
         bound = self.queries.require(device)
         known = await self._store.device(device)

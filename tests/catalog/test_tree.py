@@ -109,7 +109,7 @@ def test_parts_stay_with_their_device() -> None:
     assert "div_340202" not in result[key(part)].above
 
 
-def test_an_orphan_hangs_below_the_device_until_its_parent_comes() -> None:
+def test_CAT_13_an_orphan_hangs_below_the_device_until_its_parent_comes() -> None:
     recorder = ListedItem(gb_id=gb(118, 1), name="nvr", parental=True)
     orphan = camera(1, recorder.gb_id)
     before = placed([orphan])
@@ -120,7 +120,7 @@ def test_an_orphan_hangs_below_the_device_until_its_parent_comes() -> None:
     assert after.items[key(orphan)].parents["device"] == (key(recorder),)
 
 
-def test_rings_are_cut() -> None:
+def test_CAT_14_rings_are_cut() -> None:
     """CAT-14: A → B → A, and a thing that is its own parent."""
     first = ListedItem(gb_id=gb(216, 1), name="a", parents=(gb(216, 2),))
     second = ListedItem(gb_id=gb(216, 2), name="b", parents=(gb(216, 1),))
