@@ -161,9 +161,12 @@ class DeviceSessions:
         self.controls.tick(now)
         if self.subscriptions is not None:
             self.subscriptions.tick(now)
-        for also in self.on_tick:
-            await also(now)
         await self.presence.tick(now)
+        for also in self.on_tick:
+            try:
+                await also(now)
+            except STORE_DOWN as error:
+                log.error("housekeeping_failed", error=type(error).__name__)
 
     def connection_lost(self, flow: Flow) -> None:
         """A TCP connection is gone: abnormal offline for every device bound to it (§9.1.1 f)."""

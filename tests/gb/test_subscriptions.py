@@ -517,3 +517,15 @@ async def test_broken_notify_is_400_and_leaves_no_trace(world: World) -> None:
     desk, key, _, notifier = await subscribed(world, Wanted(kind="catalog"))
     assert (await notifier.notify(b"<Notify><CmdType>Cat")).status == 400
     assert state_of(desk, key) is State.ACTIVE
+
+
+async def test_SUB_34_routing_across_levels_is_not_offered_and_leaves_no_state(world: World) -> None:
+    """Optional (§N.2.2): we end subscriptions here and hold our own below, so a foreign SUBSCRIBE is 489."""
+    desk = office(world)
+    key, device = await of_edition(world)
+    body = manscdp.build(CatalogQuery(sn=1, device_id=CHANNEL))
+    device.request(
+        "SUBSCRIBE", (("Event", "Catalog;id=1"), ("Expires", "600"), ("Content-Type", manscdp.CONTENT_TYPE)), body
+    )
+    assert (await device.answer()).status == 489
+    assert desk.subscriptions.of(key) == []
