@@ -56,12 +56,11 @@ async def codec(rig: Rig, flow: Flowing, *, wanted: str) -> None:
 async def test_MED_01_codec_by_the_stream_map(
     rig: Rig, duty: Client, films: Path, video: VideoCodec, name: str
 ) -> None:
-    async with flowing(rig, duty, films, video) as flow:
-        async with watching(flow.url) as viewer:
-            flow.source.send(pictures(footage(films, video), 5))
-            await codec(rig, flow, wanted=name)
-            await viewer.header()
-            await viewer.picture()
+    async with flowing(rig, duty, films, video) as flow, watching(flow.url) as viewer:
+        flow.source.send(pictures(footage(films, video), 5))
+        await codec(rig, flow, wanted=name)
+        await viewer.header()
+        await viewer.picture()
 
 
 @pytest.mark.parametrize(("stream_type", "name"), [(0x10, "MPEG4"), (0x80, "SVAC")])
