@@ -195,7 +195,7 @@ def _request(raw: RawMessage) -> Request:
 
 def _check_dialog_headers(message: Request | Response) -> None:
     headers = message.headers
-    for name in _SINGLE:
+    for name in _SINGLE if headers.has_repeats else ():
         if headers.count(name) > 1:
             raise RemoteProtocolError("header_repeated", status=400)
     if "\x00" in message.call_id or " " in message.call_id:

@@ -132,6 +132,11 @@ class Headers:
         """All values in order, one per header line (comma lists are not split: see values())."""
         return tuple(self._index.get(canonical(name), ()))
 
+    @property
+    def has_repeats(self) -> bool:
+        """True when some header has more than one line."""
+        return len(self._index) != len(self._fields)
+
     def count(self, name: str) -> int:
         """How many lines the header has."""
         return len(self._index.get(SPELLINGS.get(name) or canonical(name), ()))
