@@ -86,12 +86,12 @@ class Server:
         if isinstance(event, DeviceOffline):
             self.offline[event.reason] += 1
 
-    async def measure_lag(self) -> None:
+    def measure_lag(self, due: float | None = None) -> None:
         """How late the loop gets to what is due: what every device feels."""
-        while True:
-            due = time.perf_counter() + LAG_STEP
-            await asyncio.sleep(LAG_STEP)
-            self.lags.append(time.perf_counter() - due)
+        loop = asyncio.get_running_loop()
+        if due is not None:
+            self.lags.append(loop.time() - due)
+        loop.call_at(loop.time() + LAG_STEP, self.measure_lag, loop.time() + LAG_STEP)
 
     def figures(self) -> dict[str, Any]:
         lags, self.lags = sorted(self.lags) or [0.0], []
@@ -147,12 +147,12 @@ async def serve() -> None:
     server = Server(pool, valkey, settings)
     await server.transport.start()
     calm_collector()
-    ticking = [loop.create_task(server.sessions.run()), loop.create_task(server.measure_lag())]
+    ticking = loop.create_task(server.sessions.run())
+    server.measure_lag()
     print(json.dumps({"udp": server.transport.udp_address, "tcp": server.transport.tcp_address}), flush=True)
     while line := await reader.readline():
         print(json.dumps(await server.command(line.decode().split())), flush=True)
-    for task in ticking:
-        task.cancel()
+    ticking.cancel()
     await server.sessions.stop()
     await server.transport.stop()
     await valkey.aclose()
