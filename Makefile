@@ -23,7 +23,7 @@ serve: setup  ## the platform alone (configuration: mingjian.toml or MINGJIAN_* 
 	@$(BIN)/mingjian serve
 
 ##@ Check
-.PHONY: test lint types test-rust test-python test-console test-e2e fuzz
+.PHONY: test lint types test-rust test-python test-console test-e2e
 test: setup test-packages lint types test-rust test-console test-python  ## everything that continuous integration runs
 	@ops/setup/test_packages.sh
 
@@ -55,9 +55,15 @@ test-e2e: setup test-packages  ## only the end-to-end tests with real peers and 
 	@$(PYTEST) -q tests/e2e
 
 ##@ Figures (one JSON object a line on standard output, a table on standard error)
-.PHONY: bench conformance
+.PHONY: bench bench-sip conformance fuzz
 bench: setup  ## first-picture time and added latency, measured
 	@$(BIN)/python -m tests.bench
+
+bench-sip: setup  ## registrations, keepalives, storm, a catalogue of 100,000: signalling under load
+	@$(BIN)/python -m tests.bench.bench_sip
+
+fuzz: setup  ## longer fuzzing of the SIP and GB/T 28181 parsers, with planted bugs as control
+	@$(BIN)/python -m tests.fuzz --execs 200000 --sequences 20000
 
 conformance: setup  ## clause by clause: id, verdict, test
 	@$(BIN)/python -m tests.conformance
