@@ -18,6 +18,7 @@ from ops.sim.fleet import DEMO_DEVICES, DEMO_NAMES, DEMO_NVR_CHANNELS, Fleet, Si
 from ops.sim.footage import FootageSpec, ensure_footage
 from ops.sim.library import DEMO_FOOTAGE
 from ops.wiring import CONSOLE_DIR
+from sharing.ledger import Entry, EntryKind
 from sharing.people import Role
 from tests.e2e.rig import Rig, need
 
@@ -72,7 +73,9 @@ class Stage:
         await self.page.wait_for_function("([video, time]) => video.currentTime > time", arg=[found, seconds])
 
     async def close_all(self) -> None:
-        await self.page.click("[data-test=close-all]")
+        """Every tile is empty again."""
+        if await self.page.is_enabled("[data-test=close-all]"):
+            await self.page.click("[data-test=close-all]")
         await self.rig.until(lambda: not self.rig.platform.sharing.leases(), "every lease ends with its tile")
 
 
@@ -119,7 +122,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-async def stage(rig: Rig, fleet: Fleet, browser: Browser) -> AsyncIterator[Stage]:
+async def wall(rig: Rig, fleet: Fleet, browser: Browser) -> AsyncIterator[Stage]:
     """Signed in for the first time: the one-time password is changed before anything else can be seen."""
     context = await browser.new_context(viewport=WIDE, locale="zh-CN", timezone_id="Asia/Shanghai")  # type: ignore[arg-type]
     context.set_default_timeout(30_000)
@@ -137,6 +140,13 @@ async def stage(rig: Rig, fleet: Fleet, browser: Browser) -> AsyncIterator[Stage
     yield Stage(rig, fleet, page, faults)
     await context.close()
     assert faults == []
+
+
+@pytest.fixture
+async def stage(wall: Stage) -> AsyncIterator[Stage]:
+    """An empty wall, and an empty one is left."""
+    yield wall
+    await wall.close_all()
 
 
 COLLECT = """
@@ -185,12 +195,48 @@ async def test_every_picture_is_shown_in_its_order(stage: Stage) -> None:
     await stage.play(COUNTING_NAME)
     # at the very beginning the player leaves out what lies behind the live edge
     await stage.clock_beyond(COUNTING_NAME, 2.0)
+    # a busy machine may leave a picture undrawn now and then, but not in every three seconds
+    windows = [await collect(stage) for _ in range(3)]
+    assert any(gapless(numbers) for numbers in windows), windows
+    (live,) = stage.rig.platform.play.streams()
+    stats = stage.rig.platform.media.session_stats(live.key)
+    assert stats is not None
+    assert (stats.lost, stats.damaged) == (0, 0)
+    await stage.close_all()
+    row = await last_end(stage)
+    assert row.facts["dropped"] == 0
+    assert row.facts["frames"] > 90
+
+
+async def last_end(stage: Stage) -> Entry:
+    """The newest row of the ledger, once it is the end of a view."""
+    found: list[Entry] = []
+
+    async def written() -> bool:
+        found[:], _ = await stage.rig.platform.ledger.entries(limit=1)
+        return found[0].kind is EntryKind.END
+
+    await stage.rig.until(written, "the end of the view is registered")
+    return found[0]
+
+
+async def collect(stage: Stage) -> list[int]:
+    """The numbers of thirty pictures as they are shown; each is the one that belongs to its time."""
     seen = await stage.video(COUNTING_NAME, COLLECT, 30, STRIP_CELLS, CELLS_PER_WIDTH)
     numbers = [number_of(picture["cells"]) for picture in seen]
-    assert [(later - earlier) % COUNTING.frames for earlier, later in pairwise(numbers)] == [1] * 29, numbers
-    times = [picture["time"] for picture in seen]
-    assert all(abs(later - earlier - 0.1) < 0.02 for earlier, later in pairwise(times)), times
-    await stage.close_all()
+    times = [round(picture["time"] * COUNTING.fps) for picture in seen]
+    assert len({(number - time) % COUNTING.frames for number, time in zip(numbers, times, strict=True)}) == 1
+    return numbers
+
+
+def gapless(numbers: list[int]) -> bool:
+    return all((later - earlier) % COUNTING.frames == 1 for earlier, later in pairwise(numbers))
+
+
+def test_control_a_gap_or_a_standstill_is_found() -> None:
+    assert gapless([57, 58, 59, 0, 1])
+    assert not gapless([57, 59, 0])
+    assert not gapless([57, 57, 58])
 
 
 async def test_four_cameras_at_once_and_a_picture_of_the_wall(stage: Stage, tmp_path: Path) -> None:
@@ -212,7 +258,6 @@ async def test_four_cameras_at_once_and_a_picture_of_the_wall(stage: Stage, tmp_
     shot = tmp_path / "wall.png"
     await stage.page.screenshot(path=shot)
     assert shot.stat().st_size > 100_000
-    await stage.close_all()
 
 
 async def test_closing_a_tile_ends_the_stream(stage: Stage) -> None:
@@ -223,9 +268,9 @@ async def test_closing_a_tile_ends_the_stream(stage: Stage) -> None:
     await stage.rig.until(lambda: stage.rig.platform.play.streams() == [], "the stream ends with its last viewer")
     await stage.rig.until(lambda: stage.rig.platform.play.load()["dialogs"] == 0, "the camera gets its BYE")
     assert stage.rig.platform.sharing.leases() == []
-    rows, _ = await stage.rig.platform.ledger.entries(limit=1)
-    assert (rows[0].kind, rows[0].lease, rows[0].facts["reason"]) == ("end", lease.key, "viewer_closed")
-    assert rows[0].facts["frames"] > 0
+    row = await last_end(stage)
+    assert (row.lease, row.facts["reason"]) == (lease.key, "viewer_closed")
+    assert row.facts["frames"] > 0
 
 
 async def test_h265_is_refused_in_words_and_costs_nothing(stage: Stage) -> None:
@@ -233,4 +278,3 @@ async def test_h265_is_refused_in_words_and_costs_nothing(stage: Stage) -> None:
     notice = stage.page.locator(f"{stage.tile(MODERN_NAME)} [data-test=tile-notice]")
     await expect(notice).to_contain_text("本浏览器无法解码 H.265")
     await stage.rig.until(lambda: not stage.rig.platform.sharing.leases(), "the view is given back")
-    await stage.page.click("[data-test=close-all]")

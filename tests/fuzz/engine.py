@@ -68,14 +68,24 @@ def fuzz(target: Target, *, execs: int, seed: int) -> Finding | None:
     rng = random.Random(f"{target.name}-{seed}")
     for number in range(execs):
         data = mutated(rng, target)
-        begun = time.process_time()
         try:
-            target.run(data)
-        except GbError:
-            pass
+            seconds = _run(target, data)
+            # The collector and other threads count as ours now and then; a slow input is slow every time.
+            for _ in range(2):
+                if seconds > SLOW:
+                    seconds = min(seconds, _run(target, data))
         except Exception as error:  # noqa: BLE001 - finding these is what this is for
             return Finding(target=target.name, number=number, data=data, fault=repr(error)[:200])
-        seconds = time.process_time() - begun
         if seconds > SLOW:
             return Finding(target=target.name, number=number, data=data, fault=f"{seconds:.3f} s")
     return None
+
+
+def _run(target: Target, data: bytes) -> float:
+    """Processor seconds for one input; whatever is no GbError goes up."""
+    begun = time.process_time()
+    try:
+        target.run(data)
+    except GbError:
+        pass
+    return time.process_time() - begun
