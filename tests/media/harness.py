@@ -23,7 +23,7 @@ from ops.sim.rtp_sender import RtpPacketizer
 from sipserver.protocol.ids import LeaseKey, StreamKey
 
 LOCALHOST = "127.0.0.1"
-PATIENCE = 10.0  # seconds until a test gives up waiting for something that should have happened
+PATIENCE = 60.0  # seconds until a test gives up waiting for something that should have happened
 _numbers = itertools.count(1)
 
 
